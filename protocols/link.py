@@ -1,0 +1,106 @@
+"""
+What a link protocol is to the rest: bytes in, values out; time is an argument, and nothing is sent from here.
+
+    data -> Link.receive(data, now) -> [Message | LinkTest | Rejected, ...]
+"""
+
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from protocols.errors import FrameError
+from protocols.event import Event
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A report: it must be durable before `reply` may be sent."""
+
+    frame: bytes
+    """Raw, for the journal."""
+    events: tuple[Event, ...]
+    """At least one."""
+    reply: bytes
+    identity: str
+    """The same for a frame and its retransmission, different for all else: what the link's rule compares, hashed."""
+
+
+class LinkTest(msgspec.Struct, frozen=True, gc=False):
+    """A poll or heartbeat: it says that the path lives, and carries no report."""
+
+    frame: bytes
+    account: str
+    reply: bytes
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """Bytes that were refused. `reply` is empty where the answer is silence."""
+
+    frame: bytes
+    error: FrameError
+    reply: bytes = b""
+    events: tuple[Event, ...] = ()
+    """One `generated` event where a report may have been lost by the refusal: it is journalled and raised. Else none."""
+    identity: str = ""
+
+
+Received = Message | LinkTest | Rejected
+
+
+class Link(Protocol):
+    """One peer's side of a conversation: holds the bytes that are not a whole frame yet, and nothing else."""
+
+    def receive(self, data: bytes, now: datetime) -> list[Received]:
+        """
+        Take what was read, and say what it completed.
+
+        data: as read, cut anywhere. now: the time of receipt, UTC. Never raises; keeps at most one frame's bytes.
+        """
+        ...
+
+    @property
+    def noise_bytes(self) -> int:
+        """How many bytes have come since the last whole frame with a right checksum."""
+        ...
+
+
+def escape(data: bytes) -> str:
+    r"""
+    Frame bytes as text that a person can read, a log can hold and a command line can take back.
+
+    Printable ASCII stands for itself, but a backslash is doubled; LF is `\n`, CR is `\r`, all else is `\xNN`.
+    """
+    text = data.decode("latin-1")
+    if text.isascii():
+        text = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        if text.isprintable():
+            return text
+        text = data.decode("latin-1")
+    return "".join(_ESCAPES[ord(character)] for character in text)
+
+
+_ESCAPES = [chr(code) if 0x20 <= code < 0x7F else f"\\x{code:02X}" for code in range(256)]
+_ESCAPES[0x0A], _ESCAPES[0x0D], _ESCAPES[0x5C] = "\\n", "\\r", "\\\\"
+
+
+def unescape(text: str) -> bytes:
+    r"""
+    The inverse of `escape`; characters above ASCII are taken as their UTF-8 bytes.
+
+    Raises ValueError where a backslash is not followed by `n`, `r`, `\` or `xNN`.
+    """
+    head, *rest = text.split("\\")
+    data = bytearray(head.encode())
+    pieces = iter(rest)
+    for piece in pieces:
+        if piece[:1] == "n":
+            data += b"\n" + piece[1:].encode()
+        elif piece[:1] == "r":
+            data += b"\r" + piece[1:].encode()
+        elif piece[:1] == "x" and len(piece) >= 3:  # noqa: PLR2004 - x and two digits
+            data += bytes.fromhex(piece[1:3]) + piece[3:].encode()
+        elif not piece:
+            data += b"\\" + next(pieces, "").encode()
+        else:
+            raise ValueError(f"a backslash is followed by {piece[:3]!r}: write \\n, \\r, \\\\ or \\xNN")
+    return bytes(data)
