@@ -1,0 +1,122 @@
+"""
+Structured logs: JSON lines on stdout, coloured text where stdout is a terminal.
+
+One line per unit of work, whose keys are the nouns of the gateway's vocabulary; an event's `id` runs through all of them.
+Lines are written by a thread of their own: whoever reads them slowly can delay no ACK. What he leaves lying beyond
+BACKLOG_BYTES_MAX is dropped and counted: the journal has it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+BACKLOG_BYTES_MAX: Final = 16 * 1024 * 1024
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class LineWriter:
+    """Writes what it is given to a descriptor, in order, from its own thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        """descriptor: where to write, open as long as this lives."""
+        self._descriptor = descriptor
+        self._console = structlog.dev.ConsoleRenderer() if os.isatty(descriptor) else None
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._backlog = 0
+        self._dropped = 0
+        self._thread = Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, lines: bytes) -> None:
+        """Take whole JSON lines; returns at once."""
+        if self._backlog + len(lines) > BACKLOG_BYTES_MAX:
+            self._dropped += lines.count(b"\n")
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            lines = _line(level="error", event="log_dropped", lines=dropped, why="the reader of the log is too slow") + lines
+        self._backlog += len(lines)
+        self._queue.put(lines)
+
+    def close(self) -> None:
+        """Write what is left, for at most two seconds."""
+        self._queue.put(None)
+        self._thread.join(2)
+
+    def _run(self) -> None:
+        while (lines := self._queue.get()) is not None:
+            text = b"".join(map(self._render, lines.splitlines())) if self._console else lines
+            view = memoryview(text)
+            try:
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError:
+                pass  # nobody reads the log any more: the gateway goes on
+            self._backlog -= len(lines)
+
+    def _render(self, line: bytes) -> bytes:
+        assert self._console
+        values = msgspec.json.decode(line)
+        return f"{self._console(None, '', values)}\n".encode()
+
+
+def configure() -> LineWriter:
+    """Send every structlog line of this process to stdout; returns the writer, to be closed at the end."""
+    writer = LineWriter(sys.stdout.fileno())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            lambda _logger, _method, values: _line(**values),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("INFO"),
+        logger_factory=lambda *_: _Lines(writer),
+        cache_logger_on_first_use=False,
+    )
+    return writer
+
+
+class _Lines:
+    """What structlog calls with a rendered line."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = writer.write
+
+
+def _line(*, level: str, event: str, **values: Any) -> bytes:  # noqa: ANN401 - whatever a log line holds
+    return _encode({"timestamp": _timestamp(), "level": level, "event": event, **values}) + b"\n"
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def report_lines(journal_id: str, first: int, bodies: Iterable[str]) -> bytes:
+    """
+    Return one line per journalled report, made of the JSON that the journal holds: encoding it twice would cost too much.
+
+    first: the position of the first. Those that were refused are told apart by their last key, `error`.
+    """
+    head = f'{{"timestamp":"{_timestamp()}","level":'
+    taken, refused = f'{head}"info","event":"message_journalled"', f'{head}"warning","event":"frame_rejected"'
+    return "".join(
+        [
+            f'{refused if body.endswith("}}") else taken},"id":"{journal_id}-{position:012d}","position":{position},{body[1:]}\n'
+            for position, body in enumerate(bodies, first)
+        ]
+    ).encode()
+
+
+def lines(level: str, rows: Iterable[dict[str, Any]]) -> bytes:
+    """Return many lines of one moment; each row has its `event` and the keys that belong to it."""
+    head = {"timestamp": _timestamp(), "level": level}
+    return b"".join([_encode(head | row) + b"\n" for row in rows])

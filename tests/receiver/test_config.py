@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from protocols.dc09 import Dc09
+from receiver import accounts, config
+from receiver.config import Redis
+from receiver.load import ConfigError
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+MISTAKES = sorted((FIXTURES / "configs" / "mistakes").iterdir())
+
+LISTENER = '[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\naddress = "127.0.0.1:0"\n'
+
+
+def expected(path: Path) -> list[str]:
+    """The `# expect:` lines at the head of a file with mistakes."""
+    lines = path.read_bytes().decode("latin-1").splitlines()
+    return [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+
+
+def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
+    path = FIXTURES / "configs" / "good" / "arcgate.toml"
+    loaded = config.load(path)
+    assert (loaded.state_dir, loaded.accounts, loaded.sites) == tuple(
+        path.parent / name for name in ("state", "accounts", "sites")
+    )
+    assert loaded.redis == Redis(url="embedded", centre="main")
+    first, second = loaded.listeners
+    assert (first.name, first.protocol, first.transport, first.address) == ("ip", Dc09(), "tcp", "127.0.0.1:12000")
+    assert (first.host, first.port, first.connections_max, first.idle_s) == ("127.0.0.1", 12000, 500, 30.5)
+    assert (second.host, second.port, second.connections_max, second.idle_s) == ("::1", 12000, 2000, 60)
+
+
+def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "arcgate.toml"
+    path.write_text(LISTENER)
+    loaded = config.load(path)
+    assert (loaded.state_dir, loaded.accounts, loaded.sites) == (tmp_path / "state", tmp_path / "accounts", tmp_path / "sites")
+    assert loaded.redis == Redis()
+
+
+def test_an_absolute_path_stays(tmp_path: Path) -> None:
+    path = tmp_path / "arcgate.toml"
+    path.write_text(f'state_dir = "/var/lib/arcgate"\n{LISTENER}')
+    assert config.load(path).state_dir == Path("/var/lib/arcgate")
+
+
+def test_two_listeners_may_leave_the_port_to_the_system(tmp_path: Path) -> None:
+    path = tmp_path / "arcgate.toml"
+    path.write_text(LISTENER + LISTENER.replace('"ip"', '"ip2"'))
+    assert [listener.port for listener in config.load(path).listeners] == [0, 0]
+
+
+@pytest.mark.parametrize("path", MISTAKES, ids=lambda path: path.stem)
+def test_each_mistake_is_told_with_its_path_and_what_to_do(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value).splitlines() == [f"{path}: {line}" for line in expected(path)]
+
+
+@pytest.mark.parametrize("name", ["missing.toml", "."])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path / name)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.one_of(st.binary(), st.text().map(str.encode), st.text().map(lambda text: f"{LISTENER}{text}".encode())))
+def test_any_bytes_are_a_config_or_a_config_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "arcgate.toml"
+    path.write_bytes(data)
+    try:
+        config.load(path)
+    except ConfigError as error:
+        assert error.mistakes  # noqa: PT017 - either outcome is right
+
+
+def test_the_file_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "PLACES", (Path("arcgate.toml"), tmp_path / "etc.toml"))
+    monkeypatch.delenv("ARCGATE_CONFIG", raising=False)
+    (tmp_path / "etc.toml").touch()
+    assert config.find(None) == tmp_path / "etc.toml"
+    (tmp_path / "arcgate.toml").touch()
+    assert config.find(None) == Path("arcgate.toml")
+    (tmp_path / "named.toml").touch()
+    monkeypatch.setenv("ARCGATE_CONFIG", str(tmp_path / "named.toml"))
+    assert config.find(None) == tmp_path / "named.toml"
+    assert config.find(tmp_path / "etc.toml") == tmp_path / "etc.toml"
+
+
+def test_no_file_anywhere_is_told_with_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ARCGATE_CONFIG", raising=False)
+    monkeypatch.setattr(config, "PLACES", (Path("arcgate.toml"), tmp_path / "etc.toml"))
+    with pytest.raises(ConfigError, match=r"looked for arcgate\.toml and .*etc\.toml; name yours with --config"):
+        config.find(None)
+    with pytest.raises(ConfigError, match=r"looked for nowhere\.toml;"):
+        config.find(Path("nowhere.toml"))
+
+
+def test_the_files_that_a_newcomer_gets_have_no_mistake() -> None:
+    loaded = config.load(FIXTURES / "first" / "arcgate.toml")
+    panels, mistakes = accounts.load(loaded.accounts)
+    assert not mistakes
+    assert panels.find(loaded.listeners[0].name, None, "0", "1234")
