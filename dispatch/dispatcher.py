@@ -1,0 +1,152 @@
+"""
+The dispatcher: from the journal to the operators' queue. What it needs is a journal it may read, the sites, and a Redis.
+
+    Config, Sites -> EmbeddedValkey?, AlarmQueue, Follower, StatusSocket
+"""
+
+import asyncio
+import os
+import time
+from typing import Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from dispatch.alarm_queue import EMBEDDED, AlarmQueue, connect
+from dispatch.embedded import EmbeddedValkey
+from dispatch.follow import CursorBeyondJournal, Follower
+from dispatch.sites import Sites
+from receiver.config import Config
+from receiver.log import LineWriter, lines
+from receiver.status import StatusSocket
+
+TICK_S: Final = 1.0
+"""How often leases are looked at; a verb looks at them too."""
+AWAY_SAID_S_MAX: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """The running half that decides and queues."""
+
+    def __init__(self, config: Config, sites: Sites, logged: LineWriter) -> None:
+        """Nothing is opened yet."""
+        self._config, self._sites, self._lines = config, sites, logged
+        self._since = time.time()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._embedded = EmbeddedValkey(config.state_dir, _say_exit) if config.redis.url == EMBEDDED else None
+        self._redis = connect(config.redis.url, config.state_dir)
+        self._queue = AlarmQueue(self._redis, config.redis.centre)
+        self._follower = Follower(config.state_dir, sites, self._queue, logged, log)
+        self._priorities: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """
+        Begin. A Redis that does not answer is waited for; raises EmbeddedRefused or QueueRefused for one that must not be used.
+
+        What was started is stopped again.
+        """
+        if self._embedded:
+            await self._embedded.start()
+        try:
+            await self._queue.load()
+        except (RedisError, OSError) as error:
+            log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
+        except BaseException:
+            await self._close()
+            raise
+        self._status = StatusSocket(self._config.state_dir / "dispatch.sock", self.snapshot)
+        await self._status.open()
+        for work in (self._follow(), self._tick(), self._tell_acts()):
+            self._tasks.append(asyncio.create_task(work))
+        log.info("dispatcher_started", sites=len(self._sites), centre=self._config.redis.centre)
+
+    async def stop(self) -> None:
+        """Stop; what was not committed is taken up at the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._status.close()
+        await self._close()
+        log.info("dispatcher_stopped", cursor=self._follower.cursor)
+
+    async def _close(self) -> None:
+        await self._redis.aclose()
+        if self._embedded:
+            await self._embedded.stop()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Say how it is, for `arcgate status`."""
+        return {
+            "pid": os.getpid(),
+            "since": self._since,
+            "sites": len(self._sites),
+            "cursor": self._follower.cursor,
+            "lag": self._follower.lag,
+            "redis": {"embedded": self._embedded is not None, "away": self._follower.away},
+            "events": self._follower.counts,
+            "queue": self._priorities,
+        }
+
+    async def _follow(self) -> None:
+        """Follow the journal, through everything but a cursor that cannot be."""
+        while True:
+            try:
+                await self._follower.run()
+            except CursorBeyondJournal as error:
+                log.critical("dispatch_stopped", error=str(error))
+                return
+            except Exception:
+                log.critical("dispatch_failed", exc_info=True, effect="it begins again at its cursor in a second")
+                await asyncio.sleep(1)
+
+    async def _tick(self) -> None:
+        """Return what dead consoles held, count the queue; while Redis is away say so, at growing intervals."""
+        away_since, say_at = 0.0, 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            try:
+                await self._queue.expire()
+                self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
+            except (RedisError, OSError) as error:
+                away_since = away_since or now
+                if now >= say_at:
+                    log.critical("queue_still_away", error=str(error), away_s=round(now - away_since), lag=self._follower.lag)
+                    say_at = now + min(max(2.0, now - away_since), AWAY_SAID_S_MAX)
+            else:
+                if away_since:
+                    log.warning("queue_back", away_s=round(now - away_since), lag=self._follower.lag)
+                away_since, say_at = 0.0, 0.0
+
+    async def _tell_acts(self) -> None:
+        """Log what people do, whatever console they do it with."""
+        after = ""
+        while True:
+            try:
+                after = after or await self._queue.last_act()
+                for act, fields in await self._queue.acts(after, 2000):
+                    after = act
+                    self._lines.write(lines("info", [{"event": _ACTS.get(fields["act"], fields["act"]), **_told(fields)}]))
+            except (RedisError, OSError):
+                after = ""
+                await asyncio.sleep(TICK_S)
+
+
+_ACTS: Final = {
+    "claim": "alarm_claimed",
+    "release": "alarm_released",
+    "close": "alarm_closed",
+    "lease_expired": "alarm_returned",
+}
+_NOT_TOLD: Final = frozenset({"act", "note", "cursors"})
+"""A note is for the register: it may name people."""
+
+
+def _told(fields: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in fields.items() if key not in _NOT_TOLD}
+
+
+def _say_exit(code: int, restart_s: float) -> None:
+    log.critical("valkey_exited", code=code, restart_s=restart_s, effect="reports are kept and acknowledged, but wait")

@@ -1,0 +1,153 @@
+"""
+What the centre makes of a report.
+
+    site, state, entry, now -> decide() -> Decision(state, placements)
+
+For each event the first of: the site's instructions, the centre's defaults by category (defaults.toml). A condition that fails
+is the fallback instruction. Pure: the same answer at each replay. Total: there is an answer to everything.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from dispatch.alarm import Action, Placement, Priority
+from dispatch.conditions import Between, Condition
+from dispatch.sites import GHOST, PRIORITIES, Site, WrittenPriority, clock
+from dispatch.state import SiteState
+from protocols.event import LIFE_SAFETY, Category, Event, Qualifier
+from receiver.journal import Entry
+from receiver.load import ConfigError, Mistake, toml
+
+JOINING: Final = frozenset({Category.OPENING, Category.CLOSING, Category.CANCEL})
+"""Where they need nobody, an operator still sees them in an open alarm: they say whether people are there."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What follows from one entry: the site's next state, and one placement for each event."""
+
+    state: SiteState
+    placements: tuple[Placement, ...]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What an instruction says once it applies, in one language."""
+
+    name: str
+    priority: Priority
+    steps: tuple[str, ...]
+
+
+class _Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    priority: WrittenPriority
+    steps: dict[str, tuple[str, ...]]
+
+
+class _Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    fallback: _Default
+    category: dict[Category, _Default]
+
+
+class Defaults(msgspec.Struct, frozen=True):
+    """The centre's own instructions."""
+
+    category: Mapping[str, Mapping[Category, Order]]
+    """By language, then by category: every category is there in English and in French."""
+    fallback: Mapping[str, Order]
+    """By language: for an event whose site's instructions could not be followed."""
+
+
+def load_defaults(path: Path) -> Defaults:
+    """Read the centre's defaults. Raises ConfigError where one is missing, has no steps in a language, or mutes life-safety."""
+    mistakes: list[Mistake] = []
+    content = toml(path, _Defaults, mistakes)
+    if content is None:
+        raise ConfigError(mistakes)
+    for category in Category:
+        default = content.category.get(category)
+        if default is None:
+            mistakes.append(Mistake(str(path), f"category.{category}", "is missing: every category needs a default"))
+        elif category in LIFE_SAFETY and PRIORITIES[default.priority] > Priority.FIRE:
+            mistakes.append(Mistake(str(path), f"category.{category}.priority", "must be life or fire: it is life-safety"))
+    written = {f"category.{category}": default for category, default in content.category.items()} | {"fallback": content.fallback}
+    mistakes += [
+        Mistake(str(path), f"{place}.steps.{language}", "is missing: every default needs its steps in English and in French")
+        for place, default in written.items()
+        for language in ("en", "fr")
+        if not default.steps.get(language)
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return Defaults(
+        {lang: {c: _order(f"centre default: {c}", content.category[c], lang) for c in Category} for lang in ("en", "fr")},
+        {lang: _order("fallback", content.fallback, lang) for lang in ("en", "fr")},
+    )
+
+
+def _order(name: str, default: _Default, language: str) -> Order:
+    return Order(name, PRIORITIES[default.priority], default.steps[language])
+
+
+DEFAULTS: Final = load_defaults(Path(__file__).with_name("defaults.toml"))
+
+
+def decide(site: Site, state: SiteState, entry: Entry, journal: str, now: datetime) -> Decision:
+    """
+    Decide what becomes of an entry's events at a site.
+
+    state: the site's, before the entry. journal: the id of the journal that the entry is from. now: the entry's time of
+    receipt, never the clock's. Never raises.
+    """
+    report = entry.report
+    place = f"{journal}-{entry.position:012d}"
+    account = report.events[0].account if report.events else ""
+    state, original = state.hear(account, report.identity, place, now)
+    placements = [
+        _place(site, event, f"{place}-{n}", None if original is None else f"{original}-{n}", now)
+        for n, event in enumerate(report.events)
+    ]
+    return Decision(state, tuple(placements))
+
+
+def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: datetime) -> Placement:
+    default = (DEFAULTS.category.get(site.language) or DEFAULTS.category["en"])[event.category]
+    order = _follow(site, event, default, now) if site.instructions else default
+    priority = order.priority
+    restored = event.qualifier is Qualifier.RESTORE
+    if event.life_safety:
+        priority = min(priority, default.priority)
+    elif restored and order is default and event.category is not Category.UNKNOWN:
+        priority = Priority.LOG  # good news needs nobody, whatever the bad news needed
+    if event.category is Category.GENERATED and site.id.startswith(GHOST):
+        action, priority = Action.LOG, Priority.LOG  # a refused frame of an account that nobody knows
+    elif priority is not Priority.LOG:
+        action = Action.RAISE
+    else:
+        action = Action.JOIN if restored or event.category in JOINING else Action.LOG
+    return Placement(event_id, event, action, priority, order.name, order.steps, repeat_of)
+
+
+def _follow(site: Site, event: Event, default: Order, now: datetime) -> Order:
+    """Give the site's first instruction that applies, else the default; where a condition fails, the fallback."""
+    for instruction in site.instructions:
+        try:
+            if _holds(instruction.when, site, event, now):
+                return Order(instruction.name, instruction.priority, instruction.steps)
+        except Exception:  # noqa: BLE001 - a rule with a fault must not lose an alarm, whatever the fault
+            fallback = DEFAULTS.fallback.get(site.language) or DEFAULTS.fallback["en"]
+            name = f"{fallback.name}: a condition of {instruction.name!r} failed"
+            return Order(name, min(fallback.priority, default.priority), fallback.steps)
+    return default
+
+
+def _holds(when: tuple[Condition, ...], site: Site, event: Event, now: datetime) -> bool:
+    local = now
+    for condition in when:
+        if isinstance(condition, Between) and local is now:
+            local = now.astimezone(clock(site.time_zone))
+        if not condition.holds(event, local):
+            return False
+    return True

@@ -1,0 +1,252 @@
+"""
+Follow the journal: entry by entry, find the site, decide, commit.
+
+    JournalReader.read() -> by site -> decide() -> AlarmQueue.put() -> the cursor has moved
+
+The cursor is in Redis, moved by the script that moves the queue: there is nothing here to reconcile. After any fault of
+Redis the follower forgets what it knew, reads the cursor, and goes on from there; what was applied is skipped by the sites'
+own positions. What this process knows of the sites' states is a guess that the script checks: a wrong one costs a second try.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from redis.exceptions import RedisError
+
+from dispatch import state as states
+from dispatch.alarm import Action, Placement
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange
+from dispatch.engine import decide
+from dispatch.sites import GHOST, Site, Sites, ghost
+from protocols import codes
+from receiver.journal import Entry, JournalError, JournalReader
+from receiver.log import LineWriter, lines
+
+BATCH_ENTRIES_MAX: Final = 256
+POLL_S: Final = 0.005
+"""How often the journal is asked whether it has grown; asking costs microseconds."""
+SLICE_ENTRIES: Final = 16
+"""So many are decided before the loop may turn: where the receiver shares it, an ACK waits no longer than that."""
+SITES_REMEMBERED: Final = 50_000
+AWAY_S_FIRST: Final = 0.25
+AWAY_S_MAX: Final = 2.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class CursorBeyondJournal(Exception):  # noqa: N818 - it says what happened
+    """Redis has applied more of this journal than the journal holds: going on would skip reports."""
+
+
+class _Known(msgspec.Struct):
+    """What this process believes that Redis holds of a site."""
+
+    version: int = 0
+    at: int = 0
+    """The last position of this journal applied."""
+    state: states.SiteState = states.SiteState()
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What stands before an event's own fields where a console reads it."""
+
+    id: str
+    received_at: Any
+    label: str
+    priority: int
+    instruction: str
+
+
+class Follower:
+    """Takes one journal into the queue. `run` returns only by being cancelled."""
+
+    def __init__(self, state_dir: Path, sites: Sites, queue: AlarmQueue, logged: LineWriter, log: Any) -> None:  # noqa: ANN401 - a structlog logger
+        """logged: takes the lines of many events at once; log: of everything else."""
+        self._state_dir, self._sites, self._queue, self._lines, self._log = state_dir, sites, queue, logged, log
+        self._reader: JournalReader | None = None
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._away: str | None = None
+        self._decided = 0
+        self.cursor = 0
+        self.counts: dict[str, int] = {}
+        """Events by what became of them."""
+
+    async def run(self) -> None:
+        """Follow for ever. Raises CursorBeyondJournal; waits for a journal, and through every fault of Redis."""
+        wait_s = AWAY_S_FIRST
+        while True:
+            try:
+                reader = await self._open()
+                await self._queue.load()
+                self._known.clear()
+                self.cursor = await self._queue.cursor(reader.id)
+                if self.cursor > reader.head():
+                    raise CursorBeyondJournal(
+                        f"Redis has applied entry {self.cursor} of journal {reader.id}, whose last is {reader.head()}: "
+                        "was an older copy of the journal put back? Put the right one back; until then nothing is dispatched"
+                    )
+                self._say_back(reader)
+                wait_s = AWAY_S_FIRST
+                while True:
+                    await self._step(reader)
+            except (RedisError, OSError, AlarmRefused, QueueRefused, JournalError) as error:
+                self._say_away(error)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, AWAY_S_MAX)
+
+    @property
+    def lag(self) -> int:
+        """How many entries wait to be dispatched."""
+        try:
+            return self._reader.head() - self.cursor if self._reader else 0
+        except JournalError:
+            return 0
+
+    @property
+    def away(self) -> str | None:
+        """Why the queue cannot be reached; None where it can."""
+        return self._away
+
+    async def _open(self) -> JournalReader:
+        """Open the journal; where there is none yet, wait for it."""
+        said = False
+        while self._reader is None:
+            try:
+                self._reader = JournalReader(self._state_dir)
+            except JournalError as error:
+                if not said:
+                    self._log.warning("journal_awaited", error=str(error))
+                said = True
+                await asyncio.sleep(0.2)
+        return self._reader
+
+    async def _step(self, reader: JournalReader) -> None:
+        """Dispatch the next entries, or wait for some."""
+        seen = reader.changed()
+        entries = await asyncio.to_thread(reader.read, self.cursor, BATCH_ENTRIES_MAX)
+        if entries:
+            await self._apply(reader.id, entries)
+            self.cursor = entries[-1].position
+            return
+        while reader.changed() == seen:
+            await asyncio.sleep(POLL_S)
+
+    async def _apply(self, journal: str, entries: Sequence[Entry]) -> None:
+        """Commit a batch; sites whose state was another one are decided again, on what they hold."""
+        undone = self._by_site(entries)
+        while True:
+            changes = [change for site, own in undone.values() if (change := await self._decide(journal, site, own))]
+            result = await self._queue.put(journal, entries[-1].position, [change for change, _ in changes])
+            self._learn(result, changes)
+            self._say_placed(result.placed, {change.site: change for change, _ in changes})
+            if not result.moved:
+                return
+            undone = {now.site: undone[now.site] for now in result.moved}
+
+    def _by_site(self, entries: Iterable[Entry]) -> dict[str, tuple[Site, list[Entry]]]:
+        sites: dict[str, tuple[Site, list[Entry]]] = {}
+        for entry in entries:
+            report = entry.report
+            event = report.events[0]  # a frame is of one account
+            site = self._sites.find(report.listener, event.receiver, event.line, event.account)
+            site = site or ghost(report.listener, event.account)
+            sites.setdefault(site.id, (site, []))[1].append(entry)
+        return sites
+
+    async def _decide(self, journal: str, site: Site, entries: Sequence[Entry]) -> tuple[SiteChange, states.SiteState] | None:
+        """Decide a site's entries in their order; None where all of them are applied already."""
+        known = self._known.get(site.id) or _Known()
+        state, events = known.state, []
+        fresh = [entry for entry in entries if entry.position > known.at]
+        for entry in fresh:
+            decision = decide(site, state, entry, journal, entry.report.received_at)
+            state = decision.state
+            events += [_put_event(placement, entry) for placement in decision.placements if placement.action is not Action.LOG]
+            self._decided += 1
+            if self._decided % SLICE_ENTRIES == 0:
+                await asyncio.sleep(0)
+        if not fresh:
+            return None
+        change = SiteChange(
+            site=site.id,
+            name=site.name,
+            version=known.version,
+            state=states.encode(state).decode(),
+            position=fresh[-1].position,
+            events=tuple(events),
+            ghost=site.id.startswith(GHOST),
+        )
+        return change, state
+
+    def _learn(self, result: PutResult, changes: Iterable[tuple[SiteChange, states.SiteState]]) -> None:
+        """Remember what Redis holds now, of the sites that were heard last."""
+        known = {now.site: _Known(now.version, now.at, states.decode(now.state)) for now in result.moved}
+        for change, state in changes:
+            if change.site not in known:
+                known[change.site] = _Known(change.version + 1, change.position, state)
+        for site, now in known.items():
+            self._known[site] = now
+            self._known.move_to_end(site)
+        while len(self._known) > SITES_REMEMBERED:
+            self._known.popitem(last=False)
+
+    def _say_placed(self, placed: Iterable[Placed], changes: dict[str, SiteChange]) -> None:
+        site_of = {event.id: change.site for change in changes.values() for event in change.events}
+        rows = []
+        for event in placed:
+            self.counts[event.what] = self.counts.get(event.what, 0) + 1
+            rows.append(
+                {
+                    "event": _LINES[event.what],
+                    "id": event.event,
+                    "alarm": event.alarm,
+                    "site": site_of[event.event],
+                    "priority": event.priority.name.lower(),
+                }
+            )
+        if rows:
+            self._lines.write(lines("info", rows))
+
+    def _say_away(self, error: Exception) -> None:
+        """Say it once when it begins; the supervisor says it again as time goes on."""
+        if self._away is None:
+            self._log.critical("queue_away", error=str(error), lag=self.lag, effect="reports are kept and acknowledged, but wait")
+        self._away = str(error) or type(error).__name__
+
+    def _say_back(self, reader: JournalReader) -> None:
+        self._log.info("dispatching", journal=reader.id, cursor=self.cursor, lag=self.lag, after=self._away)
+        self._away = None
+
+
+_LINES: Final = {
+    "opened": "alarm_queued",
+    "joined": "event_joined",
+    "raised": "alarm_raised",
+    "repeated": "event_repeated",
+    "logged": "event_logged",
+}
+
+
+def _put_event(placement: Placement, entry: Entry) -> PutEvent:
+    event = placement.event
+    label = codes.label(event)
+    received_at = entry.report.received_at
+    head = _Head(placement.id, received_at, label, int(placement.priority), placement.instruction)
+    return PutEvent(
+        id=placement.id,
+        at=int(received_at.timestamp() * 1000),
+        action=placement.action,
+        priority=placement.priority,
+        life=event.life_safety,
+        account=event.account,
+        category=event.category,
+        label=label,
+        instruction=placement.instruction,
+        steps=_encode(placement.steps).decode(),
+        body=(_encode(head)[:-1] + b"," + _encode(event)[1:]).decode(),
+        repeat_of=placement.repeat_of,
+    )

@@ -1,0 +1,93 @@
+#!lua name=arcgate_v1
+--
+-- The alarm queue of one centre, for Redis >= 7.0 and Valkey. Each verb is atomic. A console in any language calls the same verbs:
+--
+--     FCALL <verb> 1 {arcgate:<centre>} <argument> ...
+--
+-- KEYS[1] is the prefix p = {arcgate:<centre>}; the braces make it the hash tag of every key of the centre, so a Cluster holds a centre on one shard.
+--
+--   p:cursors       hash    journal id -> the position applied
+--   p:site:<site>   hash    version (0 = never seen), state (opaque text), at:<journal> = the last position applied to this site
+--   p:open:<site>   list    ids of the site's open alarms, oldest first
+--   p:alarm:<id>    hash    site name account priority category label instruction steps(JSON) state opened_at events repeats returned;
+--                           life: 1 where it holds a life-safety event; ghost: 1 where no site names the account;
+--                           owner fence lease_until while claimed; closed_at outcome note once closed (owner and fence stay)
+--   p:events:<id>   list    the alarm's events (JSON), in the order of joining, never rewritten
+--   p:seen:<id>     hash    event id -> how many times it was received
+--   p:waiting       zset    alarm id, score = priority * 1e13 + opened_at: most urgent first, then oldest
+--   p:claimed       zset    alarm id, score = the end of its lease
+--   p:fence         string  the last fence given out
+--   p:ghosts        zset    ghost alarms opened in the last minute, score = opened_at
+--   p:acts          stream  what was done, about the last 100,000: act = claim | release | close | lease_expired; alarm site operator fence
+--                           events priority; cursors (JSON: journal id -> position) at that moment; for close also outcome and note
+--
+-- Times are ms since 1970. The one clock is TIME, here; no console's clock is believed.
+--
+-- An error reply begins with its code:
+--   BADARG    an argument is missing or out of bounds
+--   NOALARM   no such alarm; a closed one is kept for a day
+--   FENCED    the fence is not that of the alarm's present claim: the reply says who has it, or that it waits or is closed
+--   CHANGED   more events have joined than the operator has seen
+--   BEHIND    this server has lost what it had acknowledged: read the cursor again, and go on from there
+
+local LEASE_MS_MIN, LEASE_MS_MAX = 100, 600000
+local OPERATOR_BYTES_MAX, OUTCOME_BYTES_MAX, NOTE_BYTES_MAX = 64, 64, 4096
+local CLOSED_KEPT_S = 86400
+local ACTS_MAX = 100000
+local SWEEP_MAX = 1000 -- expired leases a call
+local LIST_MAX = 10000
+local PRIORITY_LAST = 9
+local PRIORITY_STEP = 1e13 -- above any ms until 2286; 9e13 + ms stays below 2^53, so that 1 ms still orders
+local GHOSTS = 'ghosts' -- the reserved site of the alarm that a flood of ghosts becomes
+local GHOSTS_NAME = 'Unknown accounts'
+local GHOSTS_MAX, GHOSTS_MS = 20, 60000
+
+-- The server's clock: ms and µs since 1970.
+local function clock()
+  local time = redis.call('TIME')
+  local us = time[1] * 1e6 + time[2]
+  return math.floor(us / 1000), us
+end
+
+-- An integer argument within bounds, else nil.
+local function integer(text, min, max)
+  local number = tonumber(text)
+  if number and number >= min and number <= max and number % 1 == 0 then return number end
+end
+
+local function bad(what)
+  return redis.error_reply('BADARG ' .. what)
+end
+
+local function rank(priority, opened_at)
+  return priority * PRIORITY_STEP + opened_at
+end
+
+-- Adds one act to p:acts; call it while the alarm still has its owner. Further arguments: more fields and values.
+local function record(p, act, id, ...)
+  local alarm = redis.call('HMGET', p .. ':alarm:' .. id, 'site', 'owner', 'fence', 'events', 'priority')
+  local cursors, flat = {}, redis.call('HGETALL', p .. ':cursors')
+  for i = 1, #flat, 2 do cursors[flat[i]] = tonumber(flat[i + 1]) end
+  redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],
+    'operator', alarm[2], 'fence', alarm[3], 'events', alarm[4], 'priority', alarm[5], 'cursors', cjson.encode(cursors), ...)
+end
+
+-- A claimed alarm goes back to its rank among the waiting; its age is that of its first event, as ever.
+local function give_back(p, id, act)
+  local key = p .. ':alarm:' .. id
+  redis.call('ZREM', p .. ':claimed', id)
+  local alarm = redis.call('HMGET', key, 'priority', 'opened_at')
+  if not alarm[1] then return end -- its hash was deleted by hand: one lost alarm must not stop every verb
+  record(p, act, id)
+  redis.call('ZADD', p .. ':waiting', rank(alarm[1], alarm[2]), id)
+  redis.call('HSET', key, 'state', 'waiting')
+  redis.call('HDEL', key, 'owner', 'fence', 'lease_until')
+  if act == 'lease_expired' then redis.call('HINCRBY', key, 'returned', 1) end
+end
+
+-- Returns the alarms whose lease ran out to the queue; says how many. Each verb does this first, so that no dead console holds an alarm.
+local function sweep(p, now)
+  local expired = redis.call('ZRANGE', p .. ':claimed', '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
+  for _, id in ipairs(expired) do give_back(p, id, 'lease_expired') end
+  return #expired
+end

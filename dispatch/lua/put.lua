@@ -1,0 +1,159 @@
+-- arcgate_v1_put 1 p <journal> <position> <changes> <after>
+--
+-- Commits what was decided for a batch of a journal's entries: each site's new state, what the queue does with its events, and the cursor.
+--
+--   journal    the journal's id
+--   position   the last entry of the batch: the cursor moves there, never back, and only if no change was left out
+--   changes    msgpack, an array with one array for each site that the batch touches, and in it one for each event, in the order of
+--              the names below (arrays: read twice as fast as maps)
+--   after      the cursor that the caller knows; where the one here is lower: BEHIND, and nothing is done
+--
+-- Replies msgpack: {moved = [{site, version, state, at}, ...], placed = [[event id, alarm id, what, the alarm's priority], ...]}
+--   moved      the changes left out: what their sites hold now (at = the last position of this journal); decide again on that
+--   what       opened; joined; raised (joined, and made the alarm more urgent); repeated (a retransmission, counted);
+--              logged (no alarm: nothing was open to join; alarm id = "")
+-- An event that an open alarm holds already is not put twice, and is not in `placed`.
+
+-- A change. VERSION: the one that was decided on; where the site has another, the change is left out. STATE: the site's new state (text,
+-- opaque here). POSITION: the site's last entry in this batch. GHOST: true for an account that no site names.
+local SITE, NAME, VERSION, STATE, POSITION, GHOST, EVENTS = 1, 2, 3, 4, 5, 6, 7
+-- An event. AT: when it was received. ACTION: "raise" | "join". LIFE: true for life-safety. STEPS, BODY: JSON. REPEAT_OF: an event's id, or nil.
+local ID, AT, ACTION, PRIORITY, LIFE, ACCOUNT, CATEGORY, LABEL, INSTRUCTION, STEPS, BODY, REPEAT_OF = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+
+-- The site's open alarms, oldest first.
+local function open_alarms(p, site)
+  local open = {}
+  for _, id in ipairs(redis.call('LRANGE', p .. ':open:' .. site, 0, -1)) do
+    local key = p .. ':alarm:' .. id
+    local alarm = redis.call('HMGET', key, 'state', 'life', 'priority', 'opened_at')
+    if alarm[1] then
+      open[#open + 1] = {
+        id = id, key = key, seen = p .. ':seen:' .. id, claimed = alarm[1] == 'claimed', life = alarm[2] == '1',
+        priority = tonumber(alarm[3]), opened_at = tonumber(alarm[4]),
+      }
+    end
+  end
+  return open
+end
+
+-- Which of the open alarms, but for one, has the event.
+local function holder(open, event_id, but)
+  for _, alarm in ipairs(open) do
+    if alarm ~= but and redis.call('HEXISTS', alarm.seen, event_id) == 1 then return alarm end
+  end
+end
+
+-- The open alarm that an event joins. A life-safety event never joins what an operator has in hand as something lesser.
+local function joinable(open, event)
+  if not event[LIFE] then return open[1] end
+  for _, alarm in ipairs(open) do
+    if not alarm.claimed or (alarm.life and alarm.priority <= event[PRIORITY]) then return alarm end
+  end
+end
+
+-- Adds the event: the same few writes whatever the alarm holds already. Returns what was done, nil where the alarm has it already.
+local function join(p, alarm, event)
+  if redis.call('HSETNX', alarm.seen, event[ID], 1) == 0 then return end
+  redis.call('RPUSH', p .. ':events:' .. alarm.id, event[BODY])
+  redis.call('HINCRBY', alarm.key, 'events', 1)
+  if event[LIFE] and not alarm.life then
+    redis.call('HSET', alarm.key, 'life', 1)
+    alarm.life = true
+  end
+  if event[PRIORITY] >= alarm.priority then return 'joined' end
+  redis.call('HSET', alarm.key, 'priority', event[PRIORITY], 'category', event[CATEGORY], 'label', event[LABEL],
+    'instruction', event[INSTRUCTION], 'steps', event[STEPS])
+  if not alarm.claimed then redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], alarm.opened_at), alarm.id) end
+  alarm.priority = event[PRIORITY]
+  return 'raised'
+end
+
+-- Opens an alarm with the event. Returns it, or nil where the event has opened one before, closed since.
+local function open_alarm(p, site, name, ghost, event)
+  local id, life = event[ID], event[LIFE] and 1 or 0
+  local key, seen = p .. ':alarm:' .. id, p .. ':seen:' .. id
+  if redis.call('HSETNX', seen, id, 1) == 0 then return end
+  redis.call('HSET', key, 'id', id, 'site', site, 'name', name, 'account', event[ACCOUNT], 'priority', event[PRIORITY],
+    'category', event[CATEGORY], 'label', event[LABEL], 'instruction', event[INSTRUCTION], 'steps', event[STEPS], 'state', 'waiting',
+    'opened_at', event[AT], 'events', 1, 'repeats', 0, 'returned', 0, 'life', life, 'ghost', ghost and 1 or 0)
+  redis.call('RPUSH', p .. ':events:' .. id, event[BODY])
+  redis.call('RPUSH', p .. ':open:' .. site, id)
+  redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], event[AT]), id)
+  return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT] }
+end
+
+-- Whether the minute before `at` has opened as many ghost alarms as people can look at.
+local function ghosts_flood(p, at)
+  local from = string.format('(%.0f', at - GHOSTS_MS)
+  return redis.call('ZCOUNT', p .. ':ghosts', from, at) >= GHOSTS_MAX
+end
+
+local function note_ghost(p, at, id)
+  redis.call('ZREMRANGEBYSCORE', p .. ':ghosts', '-inf', at - GHOSTS_MS)
+  redis.call('ZADD', p .. ':ghosts', at, id)
+end
+
+-- Finds the event its place. `open`: its site's open alarms; `flood`: those of the reserved site, for a ghost, else empty.
+-- Returns the alarm (nil where it is only logged) and what was done (nil where the event was put before).
+local function place(p, change, open, flood, event)
+  if event[REPEAT_OF] then
+    local alarm = holder(open, event[REPEAT_OF]) or holder(flood, event[REPEAT_OF])
+    if alarm then
+      redis.call('HINCRBY', alarm.seen, event[REPEAT_OF], 1)
+      redis.call('HINCRBY', alarm.key, 'repeats', 1)
+      return alarm, 'repeated'
+    end
+  end
+  local alarm = joinable(open, event)
+  if holder(open, event[ID], alarm) or holder(flood, event[ID]) then return end
+  if alarm then return alarm, join(p, alarm, event) end
+  if event[ACTION] == 'join' and not event[LIFE] then return nil, 'logged' end
+
+  local site, name, ghost, among = change[SITE], change[NAME], change[GHOST], open
+  local flooded = ghost and not event[LIFE] and ghosts_flood(p, event[AT])
+  if flooded then
+    if flood[1] then return flood[1], join(p, flood[1], event) end
+    site, name, among = GHOSTS, GHOSTS_NAME, flood
+  end
+  alarm = open_alarm(p, site, name, ghost, event)
+  if not alarm then return end
+  among[#among + 1] = alarm
+  if ghost and not flooded then note_ghost(p, event[AT], alarm.id) end
+  return alarm, 'opened'
+end
+
+-- Applies one site's change, adding to `placed`; or returns what the site holds now, where it is not what was decided on.
+local function apply(p, journal, change, placed)
+  local key, at = p .. ':site:' .. change[SITE], 'at:' .. journal
+  local version = tonumber(redis.call('HGET', key, 'version') or 0)
+  if version ~= change[VERSION] then
+    local now = redis.call('HMGET', key, 'state', at)
+    return { site = change[SITE], version = version, state = now[1] or '', at = tonumber(now[2] or 0) }
+  end
+  if #change[EVENTS] > 0 then
+    local open = open_alarms(p, change[SITE])
+    local flood = change[GHOST] and open_alarms(p, GHOSTS) or {}
+    for _, event in ipairs(change[EVENTS]) do
+      local alarm, what = place(p, change, open, flood, event)
+      if what then placed[#placed + 1] = { event[ID], alarm and alarm.id or '', what, alarm and alarm.priority or event[PRIORITY] } end
+    end
+  end
+  redis.call('HSET', key, 'version', version + 1, 'state', change[STATE], at, change[POSITION])
+end
+
+redis.register_function('arcgate_v1_put', function(keys, args)
+  local p, journal = keys[1], args[1]
+  local position, after = integer(args[2], 0, 2 ^ 53), integer(args[4], 0, 2 ^ 53)
+  if not journal or not position or not args[3] or not after then return bad('put <journal> <position> <changes> <after>') end
+  local cursor = tonumber(redis.call('HGET', p .. ':cursors', journal) or 0)
+  if cursor < after then
+    return redis.error_reply(string.format('BEHIND the cursor of journal %s is %.0f, and was %.0f', journal, cursor, after))
+  end
+  sweep(p, (clock()))
+  local moved, placed = {}, {}
+  for _, change in ipairs(cmsgpack.unpack(args[3])) do
+    moved[#moved + 1] = apply(p, journal, change, placed)
+  end
+  if #moved == 0 and position > cursor then redis.call('HSET', p .. ':cursors', journal, position) end
+  return cmsgpack.pack({ moved = moved, placed = placed })
+end)

@@ -1,0 +1,72 @@
+"""
+What a site's past says about its next event. A value: read from Redis, given to `decide`, written back.
+
+So far: each account's last frames, by which a retransmission is known.
+"""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+REPEAT_S: Final = 300
+"""A frame is repeated at most this long after it was last received."""
+FRAMES_KEPT: Final = 4
+"""Of each account: the last different frames, so that a frame which is repeated often does not push the others out."""
+ACCOUNTS_KEPT: Final = 16
+"""Of each site: those heard last. A site seldom has more that repeat at the same time, and a state stays under 6 kB."""
+
+
+class Heard(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One frame of an account."""
+
+    identity: str
+    """Equal for a frame and its retransmissions."""
+    at: int
+    """When it was last received, ms since 1970."""
+    original: str
+    """Where it was first: the event's id without its last part, `<journal>-<position>`."""
+
+
+class SiteState(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The live state of one site; as JSON, keys are short, for it is written with each batch."""
+
+    heard: dict[str, tuple[Heard, ...]] = msgspec.field(name="h", default_factory=dict)
+    """By account in upper case, the one heard last at the end; of each, its frames, the last one at the end."""
+
+    def hear(self, account: str, identity: str, place: str, now: datetime) -> tuple["SiteState", str | None]:
+        """
+        Take in a frame of an account: the state after it, and the place of the original if it is a retransmission.
+
+        place: `<journal>-<position>`. now: when it was received. An empty identity is never a retransmission, and is not kept.
+        """
+        if not identity:
+            return self, None
+        key, at, original = account.upper(), int(now.timestamp() * 1000), None
+        frames = []
+        for frame in self.heard.get(key, ()):
+            if frame.identity != identity:
+                frames.append(frame)
+            elif at - frame.at <= REPEAT_S * 1000:
+                original = frame.original
+        del frames[: 1 - FRAMES_KEPT]
+        frames.append(Heard(identity, at, original or place))
+        heard = self.heard.copy()
+        heard.pop(key, None)
+        if len(heard) >= ACCOUNTS_KEPT:
+            del heard[next(iter(heard))]
+        heard[key] = tuple(frames)
+        return SiteState(heard), original
+
+
+_DECODER: Final = msgspec.json.Decoder(SiteState)
+encode: Final = msgspec.json.Encoder().encode
+"""A state as JSON, for Redis."""
+
+
+def decode(data: bytes | str | None) -> SiteState:
+    """Read a state; none, or one that cannot be read, is an empty one: a site without a past raises more, never less."""
+    try:
+        return _DECODER.decode(data) if data else SiteState()
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return SiteState()
