@@ -164,6 +164,8 @@ class AlarmQueue:
                 f"this Redis user may not load functions: allow it FUNCTION LOAD, FCALL and FCALL_RO ({error})"
             ) from error
         except ResponseError as error:
+            if "unknown command" not in str(error).lower():
+                raise  # a replica, or one short of memory or disk: it may mend
             raise QueueRefused(f"arcgate needs Redis >= 7.0 or Valkey, with functions: {error}") from error
 
     async def _load_library(self) -> None:
@@ -249,6 +251,11 @@ class AlarmQueue:
         """Count the alarms that are open, waiting or claimed, by priority; only the priorities that have any."""
         flat = await self._call("counts", read_only=True)
         return {Priority(priority): count for priority, count in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def last_act(self) -> str:
+        """Give the id of the newest act, "0-0" where none is kept: `acts` after it gives what is done from now on."""
+        newest = await self._send("XREVRANGE", f"{self._p}:acts", "+", "-", "COUNT", 1)
+        return _text(newest[0][0]) if newest else "0-0"
 
     async def acts(self, after: str, block_ms: int) -> list[tuple[str, dict[str, str]]]:
         """

@@ -7,6 +7,7 @@ The dispatcher: from the journal to the operators' queue. What it needs is a jou
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,9 @@ from receiver.status import StatusSocket
 TICK_S: Final = 1.0
 """How often leases are looked at; a verb looks at them too."""
 AWAY_SAID_S_MAX: Final = 60.0
+AGAIN_S: Final = 1.0
+"""After a fault that nobody thought of."""
+CANCEL_AGAIN_S: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -40,6 +44,8 @@ class Dispatcher:
         self._queue = AlarmQueue(self._redis, config.redis.centre)
         self._follower = Follower(config.state_dir, sites, self._queue, logged, log)
         self._priorities: dict[str, int] = {}
+        self._stopped: str | None = None
+        """Why nothing is dispatched until a restart."""
 
     async def start(self) -> None:
         """
@@ -58,15 +64,13 @@ class Dispatcher:
             raise
         self._status = StatusSocket(self._config.state_dir / "dispatch.sock", self.snapshot)
         await self._status.open()
-        for work in (self._follow(), self._tick(), self._tell_acts()):
-            self._tasks.append(asyncio.create_task(work))
+        for work in (self._follow, self._tick, self._tell_acts):
+            self._tasks.append(asyncio.create_task(self._keep(work)))
         log.info("dispatcher_started", sites=len(self._sites), centre=self._config.redis.centre)
 
     async def stop(self) -> None:
         """Stop; what was not committed is taken up at the next start."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         await self._status.close()
         await self._close()
         log.info("dispatcher_stopped", cursor=self._follower.cursor)
@@ -84,41 +88,50 @@ class Dispatcher:
             "sites": len(self._sites),
             "cursor": self._follower.cursor,
             "lag": self._follower.lag,
+            "stopped": self._stopped,
             "redis": {"embedded": self._embedded is not None, "away": self._follower.away},
             "events": self._follower.counts,
             "queue": self._priorities,
         }
 
-    async def _follow(self) -> None:
-        """Follow the journal, through everything but a cursor that cannot be."""
+    async def _keep(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it until it returns; a fault that nobody thought of is told, and it begins again."""
         while True:
             try:
-                await self._follower.run()
-            except CursorBeyondJournal as error:
-                log.critical("dispatch_stopped", error=str(error))
-                return
+                return await work()
             except Exception:
-                log.critical("dispatch_failed", exc_info=True, effect="it begins again at its cursor in a second")
-                await asyncio.sleep(1)
+                log.critical("dispatch_failed", work=work.__name__, exc_info=True, again_s=AGAIN_S)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _follow(self) -> None:
+        """Follow the journal, through everything but a cursor that cannot be."""
+        try:
+            await self._follower.run()
+        except CursorBeyondJournal as error:
+            self._stopped = str(error)
+            log.critical("dispatch_stopped", error=self._stopped)
 
     async def _tick(self) -> None:
-        """Return what dead consoles held, count the queue; while Redis is away say so, at growing intervals."""
-        away_since, say_at = 0.0, 0.0
+        """Return what dead consoles held, count the queue; while reports wait say so, at growing intervals."""
+        since, say_at = 0.0, 0.0
         while True:
             await asyncio.sleep(TICK_S)
-            now = time.monotonic()
+            why = self._stopped or self._follower.away
             try:
                 await self._queue.expire()
                 self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
             except (RedisError, OSError) as error:
-                away_since = away_since or now
+                why = why or str(error) or type(error).__name__
+            now = time.monotonic()
+            if why:
+                since = since or now
                 if now >= say_at:
-                    log.critical("queue_still_away", error=str(error), away_s=round(now - away_since), lag=self._follower.lag)
-                    say_at = now + min(max(2.0, now - away_since), AWAY_SAID_S_MAX)
-            else:
-                if away_since:
-                    log.warning("queue_back", away_s=round(now - away_since), lag=self._follower.lag)
-                away_since, say_at = 0.0, 0.0
+                    event = "dispatch_stopped" if self._stopped else "queue_still_away"
+                    log.critical(event, error=why, away_s=round(now - since), lag=self._follower.lag)
+                    say_at = now + min(max(2.0, now - since), AWAY_SAID_S_MAX)
+            elif since:
+                log.warning("queue_back", away_s=round(now - since), lag=self._follower.lag)
+                since, say_at = 0.0, 0.0
 
     async def _tell_acts(self) -> None:
         """Log what people do, whatever console they do it with."""
@@ -126,12 +139,26 @@ class Dispatcher:
         while True:
             try:
                 after = after or await self._queue.last_act()
-                for act, fields in await self._queue.acts(after, 2000):
-                    after = act
-                    self._lines.write(lines("info", [{"event": _ACTS.get(fields["act"], fields["act"]), **_told(fields)}]))
+                acts = await self._queue.acts(after, 2000)
             except (RedisError, OSError):
-                after = ""
                 await asyncio.sleep(TICK_S)
+                continue
+            if acts:
+                after = acts[-1][0]
+                self._lines.write(lines("info", [{"event": _ACTS.get(act["act"], act["act"]), **_told(act)} for _, act in acts]))
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """
+    Cancel tasks that speak with Redis, until they are over.
+
+    Once is not enough: redis-py sends under `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes
+    in the moment when the sending ends.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 _ACTS: Final = {

@@ -91,9 +91,13 @@ class EmbeddedValkey:
 
         Reading back a large queue takes its time: there is no other limit than the server's life.
         """
-        for folder in (self._folder, self._socket.parent):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+        try:
+            for folder in (self._folder, self._socket.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder.chmod(0o700)
+            (self._folder / "lock").touch(0o600)
+        except OSError as error:
+            raise EmbeddedRefused(f"{error}: the embedded server writes here: give it to the user that runs arcgate") from error
         try:
             self._binary = str(get_binary_path())
         except ValkeyBinaryNotFoundError as error:

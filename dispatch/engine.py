@@ -3,11 +3,11 @@ What the centre makes of a report.
 
     site, state, entry, now -> decide() -> Decision(state, placements)
 
-For each event the first of: the site's instructions, the centre's defaults by category (defaults.toml). A condition that fails
-is the fallback instruction. Pure: the same answer at each replay. Total: there is an answer to everything.
+For each event the first of: the site's instructions, the centre's defaults by code and by category (defaults.toml). A
+condition that fails is the fallback instruction. Pure: the same answer at each replay. Total: there is an answer to everything.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -18,12 +18,15 @@ from dispatch.alarm import Action, Placement, Priority
 from dispatch.conditions import Between, Condition
 from dispatch.sites import GHOST, PRIORITIES, Site, WrittenPriority, clock
 from dispatch.state import SiteState
-from protocols.event import LIFE_SAFETY, Category, Event, Qualifier
+from protocols import codes
+from protocols.event import LIFE_SAFETY, Category, Event, Format, Qualifier
 from receiver.journal import Entry
 from receiver.load import ConfigError, Mistake, toml
 
 JOINING: Final = frozenset({Category.OPENING, Category.CLOSING, Category.CANCEL})
 """Where they need nobody, an operator still sees them in an open alarm: they say whether people are there."""
+
+_LANGUAGES: Final = ("en", "fr")
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -46,9 +49,20 @@ class _Default(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: dict[str, tuple[str, ...]]
 
 
+class _CodeDefault(_Default, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    sia: tuple[str, ...]
+    contact_id: tuple[str, ...]
+
+    def codes(self) -> list[tuple[Format, str]]:
+        """Give each code with its format."""
+        return [(Format.SIA, code) for code in self.sia] + [(Format.CONTACT_ID, code) for code in self.contact_id]
+
+
 class _Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: _Default
     category: dict[Category, _Default]
+    code: tuple[_CodeDefault, ...]
 
 
 class Defaults(msgspec.Struct, frozen=True):
@@ -56,6 +70,8 @@ class Defaults(msgspec.Struct, frozen=True):
 
     category: Mapping[str, Mapping[Category, Order]]
     """By language, then by category: every category is there in English and in French."""
+    code: Mapping[str, Mapping[tuple[Format, str], Order]]
+    """By language, then by format and code: the codes of which their category says too little."""
     fallback: Mapping[str, Order]
     """By language: for an event whose site's instructions could not be followed."""
 
@@ -72,19 +88,35 @@ def load_defaults(path: Path) -> Defaults:
             mistakes.append(Mistake(str(path), f"category.{category}", "is missing: every category needs a default"))
         elif category in LIFE_SAFETY and PRIORITIES[default.priority] > Priority.FIRE:
             mistakes.append(Mistake(str(path), f"category.{category}.priority", "must be life or fire: it is life-safety"))
+    mistakes += _wrong_codes(path, content.code)
     written = {f"category.{category}": default for category, default in content.category.items()} | {"fallback": content.fallback}
+    written |= {f"code[{n}]": default for n, default in enumerate(content.code)}
     mistakes += [
         Mistake(str(path), f"{place}.steps.{language}", "is missing: every default needs its steps in English and in French")
         for place, default in written.items()
-        for language in ("en", "fr")
+        for language in _LANGUAGES
         if not default.steps.get(language)
     ]
     if mistakes:
         raise ConfigError(mistakes)
     return Defaults(
-        {lang: {c: _order(f"centre default: {c}", content.category[c], lang) for c in Category} for lang in ("en", "fr")},
-        {lang: _order("fallback", content.fallback, lang) for lang in ("en", "fr")},
+        {lang: {c: _order(f"centre default: {c}", content.category[c], lang) for c in Category} for lang in _LANGUAGES},
+        {
+            lang: {code: _order(f"centre default: {d.name}", d, lang) for d in content.code for code in d.codes()}
+            for lang in _LANGUAGES
+        },
+        {lang: _order("fallback", content.fallback, lang) for lang in _LANGUAGES},
     )
+
+
+def _wrong_codes(path: Path, defaults: tuple[_CodeDefault, ...]) -> Iterator[Mistake]:
+    for n, default in enumerate(defaults):
+        for form, code in default.codes():
+            known = codes.sia(code) if form is Format.SIA else codes.contact_id(code)
+            if known is None:
+                yield Mistake(str(path), f"code[{n}].{form}", f"{code} is in no table of codes")
+            elif known.category in LIFE_SAFETY:
+                yield Mistake(str(path), f"code[{n}].{form}", f"{code} is life-safety: it has its category's default")
 
 
 def _order(name: str, default: _Default, language: str) -> Order:
@@ -113,7 +145,8 @@ def decide(site: Site, state: SiteState, entry: Entry, journal: str, now: dateti
 
 
 def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: datetime) -> Placement:
-    default = (DEFAULTS.category.get(site.language) or DEFAULTS.category["en"])[event.category]
+    language = site.language if site.language in _LANGUAGES else "en"
+    default = DEFAULTS.code[language].get((event.format, event.code)) or DEFAULTS.category[language][event.category]
     order = _follow(site, event, default, now) if site.instructions else default
     priority = order.priority
     restored = event.qualifier is Qualifier.RESTORE

@@ -9,6 +9,7 @@ own positions. What this process knows of the sites' states is a guess that the 
 """
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ from receiver.log import LineWriter, lines
 BATCH_ENTRIES_MAX: Final = 256
 POLL_S: Final = 0.005
 """How often the journal is asked whether it has grown; asking costs microseconds."""
+LOOK_S: Final = 1.0
+"""How often a quiet follower looks whether the queue has what it had: a night without reports must not hide a loss."""
 SLICE_ENTRIES: Final = 16
 """So many are decided before the loop may turn: where the receiver shares it, an ACK waits no longer than that."""
 SITES_REMEMBERED: Final = 50_000
@@ -65,7 +68,7 @@ class Follower:
     """Takes one journal into the queue. `run` returns only by being cancelled."""
 
     def __init__(self, state_dir: Path, sites: Sites, queue: AlarmQueue, logged: LineWriter, log: Any) -> None:  # noqa: ANN401 - a structlog logger
-        """logged: takes the lines of many events at once; log: of everything else."""
+        """Open nothing yet. logged: takes the lines of many events at once; log: of everything else."""
         self._state_dir, self._sites, self._queue, self._lines, self._log = state_dir, sites, queue, logged, log
         self._reader: JournalReader | None = None
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -132,8 +135,12 @@ class Follower:
             await self._apply(reader.id, entries)
             self.cursor = entries[-1].position
             return
+        look_at = time.monotonic() + LOOK_S
         while reader.changed() == seen:
             await asyncio.sleep(POLL_S)
+            if time.monotonic() > look_at:
+                await self._queue.put(reader.id, self.cursor, [])  # refused as BEHIND where the server has lost what it had
+                return
 
     async def _apply(self, journal: str, entries: Sequence[Entry]) -> None:
         """Commit a batch; sites whose state was another one are decided again, on what they hold."""
@@ -151,6 +158,8 @@ class Follower:
         sites: dict[str, tuple[Site, list[Entry]]] = {}
         for entry in entries:
             report = entry.report
+            if not report.events:
+                continue
             event = report.events[0]  # a frame is of one account
             site = self._sites.find(report.listener, event.receiver, event.line, event.account)
             site = site or ghost(report.listener, event.account)

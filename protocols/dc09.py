@@ -113,7 +113,9 @@ class Dc09Link:
             start, body = header.start(), header.end() - 1
             if start > position:
                 self._hear_noise(buffer[position:start])
-            end = _find_end(buffer, header, body, scanned)
+            end: int | None = body + int(header[2], 16)
+            if buffer.find(b"\r", body) != end or buffer.find(b"\n", body, end) >= 0:  # nearly never
+                end = _find_end(buffer, header, body, scanned)
             scanned = 0
             if end is None and len(buffer) < start + FRAME_BYTES_MAX:
                 self._pending, self._scanned = buffer[start:], len(buffer) - start
@@ -204,10 +206,10 @@ def read_body(frame: bytes, body: bytes, now: datetime) -> Received:
     if match is None:
         message = f'the header cannot be read: {_text(body[:40])!r}; it should be "id" seq Rrcvr Lpref #acct [data]'
         return _refuse(frame, None, FrameError(Reason.MALFORMED, message))
-    encrypted, token, echo = match.group("encrypted", "id_token", "echo")
+    token, echo = match.group("id_token", "echo")
     if token in ANSWERS:
         return Rejected(frame, FrameError(Reason.ANSWER, f"{token} is a receiver's answer; an answer to it would make a loop"))
-    if encrypted:
+    if match["encrypted"]:
         message = f"the frame is encrypted, and account {match['account']} has no key here"
         return _refuse(frame, match, FrameError(Reason.NO_KEY, message))
     if token in LINK_TESTS:

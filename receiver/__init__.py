@@ -1,0 +1,1 @@
+"""From the panels to the ACK: sockets and a disk, and nothing else; never Redis."""

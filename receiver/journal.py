@@ -31,6 +31,7 @@ import msgspec
 
 from protocols.errors import FrameError
 from protocols.event import Event
+from receiver.wal import commits_lost
 
 BATCH_REPORTS_MAX: Final = 1024
 """A commit takes no more: what waits behind it is acknowledged soon enough."""
@@ -124,20 +125,23 @@ class Journal:
         """Open or create it; raises JournalError."""
         self.folder = state_dir / "journal"
         self._on_commit, self._on_failure = on_commit, on_failure
+        needs = "the journal needs a folder it may write, with room"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._lock = _lock(self.folder / "lock")
+        except OSError as error:
+            raise JournalError(f"{self.folder}: {error}: {needs}") from error
+        try:
             self._database = _open_for_writing(self.folder)
-            (self.id,) = self._database.execute("SELECT id FROM journal").fetchone()
-            head = self._database.execute("SELECT position, digest FROM entry ORDER BY position DESC LIMIT 1").fetchone()
-        except (OSError, sqlite3.Error) as error:
-            raise JournalError(f"{self.folder}: {error}: the journal needs a folder it may write, with room") from error
-        self.durable: int = head[0] if head else 0
+            self.id, position, self._digest = _read_head(self._database)
+        except (sqlite3.Error, ValueError) as error:
+            os.close(self._lock)
+            raise JournalError(f"{self.folder}: {error}: {needs}; a damaged one is moved away and kept") from error
+        self.durable: int = position
         """The last position on disk."""
-        self.appended = self.durable
+        self.appended = position
         """The last position given out."""
         self.failed: Exception | None = None
-        self._digest = bytes.fromhex(head[1]) if head else first_digest(self.id)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._batch: list[str] = []
@@ -182,6 +186,9 @@ class Journal:
         self._rows.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.sleep(0)  # the last on_durable calls were scheduled before the thread ended
+        with suppress(sqlite3.Error):  # so that a journal at rest is one file, whoever still reads it
+            self._database.execute("PRAGMA busy_timeout = 500")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
         os.close(self._lock)
 
@@ -226,15 +233,24 @@ class JournalReader:
         try:
             if not self.path.exists():
                 raise JournalError(f"{self.path}: there is no journal yet; `arcgate receive` or `arcgate run` makes it")
-            self._database = sqlite3.connect(
-                f"{self.path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
+            self._connect()
             row = self._database.execute("SELECT id FROM journal").fetchone()
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
-        if row is None:
-            raise JournalError(f"{self.path}: the journal has no id: it was being created; try again")
+        if row is None or not isinstance(row[0], str):
+            raise JournalError(f"{self.path}: the journal has no id: it was being created, try again; or it was altered")
         self.id: str = row[0]
+
+    def _connect(self) -> None:
+        # A reader makes the log that it reads beside a writer. Where it may not, and no log is there, no writer is either
+        self._still = not self._log.exists() and not os.access(self.path.parent, os.W_OK)
+        mode = "immutable=1" if self._still else "mode=ro"
+        self._database = sqlite3.connect(f"{self.path.as_uri()}?{mode}", uri=True, isolation_level=None, check_same_thread=False)
+
+    @property
+    def _log(self) -> Path:
+        """SQLite's write-ahead log: it is there while a writer has the file open, or after it was killed."""
+        return self.path.with_name(f"{self.path.name}-wal")
 
     def head(self) -> int:
         """Return the last position; 0 where nothing is there."""
@@ -276,11 +292,15 @@ class JournalReader:
                 reached = position
             yield reached
             if not rows:
-                return
+                break
+        if lost := commits_lost(self._log):
+            message = f"{self._log}: was altered: {lost} commits behind entry {reached} are lost"
+            raise JournalError(message, reached + 1)
 
     def changed(self) -> int:
         """Return a number that is another one after each commit of the writer; it costs some microseconds."""
-        return int(self._rows("PRAGMA data_version")[0][0])
+        version = int(self._rows("PRAGMA data_version")[0][0])
+        return -1 if self._still else version
 
     def close(self) -> None:
         """Close the file."""
@@ -288,6 +308,9 @@ class JournalReader:
 
     def _rows(self, statement: str, *values: int) -> list[tuple[Any, ...]]:
         try:
+            if self._still and self._log.exists():
+                self._database.close()
+                self._connect()
             return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
@@ -305,6 +328,15 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise JournalError(f"{path}: another arcgate writes this journal: stop it, or give this one its own state_dir") from error
     return descriptor
+
+
+def _read_head(database: sqlite3.Connection) -> tuple[str, int, bytes]:
+    """Return the journal's id, its last position and that entry's digest; raises ValueError where they were altered."""
+    row = database.execute("SELECT id FROM journal").fetchone()
+    if row is None or not isinstance(row[0], str):
+        raise ValueError("the journal's id is lost")
+    head = database.execute("SELECT position, digest FROM entry ORDER BY position DESC LIMIT 1").fetchone()
+    return (row[0], head[0], bytes.fromhex(str(head[1]))) if head else (row[0], 0, first_digest(row[0]))
 
 
 def _open_for_writing(folder: Path) -> sqlite3.Connection:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
@@ -33,18 +34,19 @@ class TcpListener:
         self._sessions: dict[Session, float] = {}
         """Each with the time it began, the oldest first."""
         self._sweep: asyncio.TimerHandle | None = None
+        self._refusing = False
 
     async def open(self) -> None:
         """Listen; raises ListenError."""
         self._loop = asyncio.get_running_loop()
         try:
             self._server = await self._loop.create_server(
-                self._begin, self.listener.host, self.listener.port, backlog=1024, reuse_address=True
+                self._accept, self.listener.host, self.listener.port, backlog=1024, reuse_address=True
             )
         except (OSError, UnicodeError) as error:
             raise ListenError(
                 f"listener[{self.listener.name}].address: cannot listen on {self.listener.address}: {error}; "
-                "is another program on that port, or does this machine not have that address?"
+                "is another program on that port, has this machine no such address, or does a port below 1024 need root?"
             ) from error
         self._sweep_idle()
 
@@ -59,13 +61,19 @@ class TcpListener:
         """How many peers are connected."""
         return len(self._sessions)
 
-    def _begin(self) -> Session:
+    def _accept(self) -> Session:
+        session = _Accepted(self.listener.name, self.listener.protocol.link(), self._journal, self.counts, self._end)
+        session.on_begin = self._begin
+        return session
+
+    def _begin(self, session: Session) -> None:
+        if self._refusing:
+            session.transport.abort()
+            return
         if len(self._sessions) >= self.listener.connections_max:
             self._make_room()
-        session = _Accepted(self.listener.name, self.listener.protocol.link(), self._journal, self.counts, self._end)
         self._sessions[session] = self._loop.time()
         self.counts["connections"] += 1
-        return session
 
     def _make_room(self) -> None:
         """Drop the oldest peer that has not sent one frame, else the one that has been there longest."""
@@ -86,6 +94,7 @@ class TcpListener:
 
     def refuse_new(self) -> None:
         """Stop listening, and stop reading the peers that are there."""
+        self._refusing = True
         if self._sweep:
             self._sweep.cancel()
         self._server.close()
@@ -110,6 +119,8 @@ class TcpListener:
 class _Accepted(Session):
     """A session over an accepted TCP connection."""
 
+    on_begin: Callable[[Session], None]
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -118,3 +129,4 @@ class _Accepted(Session):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         super().connection_made(transport)
+        self.on_begin(self)

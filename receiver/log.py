@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +30,7 @@ class LineWriter:
         self._descriptor = descriptor
         self._console = structlog.dev.ConsoleRenderer() if os.isatty(descriptor) else None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._counting = Lock()
         self._backlog = 0
         self._dropped = 0
         self._thread = Thread(target=self._run, name="log", daemon=True)
@@ -37,14 +38,15 @@ class LineWriter:
 
     def write(self, lines: bytes) -> None:
         """Take whole JSON lines; returns at once."""
-        if self._backlog + len(lines) > BACKLOG_BYTES_MAX:
-            self._dropped += lines.count(b"\n")
-            return
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            lines = _line(level="error", event="log_dropped", lines=dropped, why="the reader of the log is too slow") + lines
-        self._backlog += len(lines)
-        self._queue.put(lines)
+        with self._counting:  # the loop and the journal's thread both write
+            if self._backlog + len(lines) > BACKLOG_BYTES_MAX:
+                self._dropped += lines.count(b"\n")
+                return
+            if self._dropped:
+                dropped, self._dropped = self._dropped, 0
+                lines = _line(level="error", event="log_dropped", lines=dropped, why="the reader of the log is too slow") + lines
+            self._backlog += len(lines)
+            self._queue.put(lines)
 
     def close(self) -> None:
         """Write what is left, for at most two seconds."""
@@ -60,12 +62,18 @@ class LineWriter:
                     view = view[os.write(self._descriptor, view) :]
             except OSError:
                 pass  # nobody reads the log any more: the gateway goes on
-            self._backlog -= len(lines)
+            with self._counting:
+                self._backlog -= len(lines)
 
     def _render(self, line: bytes) -> bytes:
         assert self._console
-        values = msgspec.json.decode(line)
+        values = {key: _visible(value) if key != "exception" else value for key, value in msgspec.json.decode(line).items()}
         return f"{self._console(None, '', values)}\n".encode()
+
+
+def _visible(value: object) -> object:
+    """Escape what a peer could send to take over the terminal of who watches the log."""
+    return value if not isinstance(value, str) or value.isprintable() else value.encode("unicode_escape").decode()
 
 
 def configure() -> LineWriter:

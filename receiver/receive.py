@@ -16,7 +16,7 @@ import structlog
 from receiver.accounts import Accounts
 from receiver.config import Config
 from receiver.journal import Journal
-from receiver.listen import TcpListener
+from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter, report_lines
 from receiver.status import StatusSocket
 
@@ -41,16 +41,26 @@ class Receiver:
             for listener in self._listeners:
                 await listener.open()
                 opened.append(listener)
+            await self._open_status()
         except BaseException:
             for listener in opened:
                 listener.refuse_new()
+                listener.close_sessions()
             await self.journal.close()
             raise
-        self._status = StatusSocket(socket_path(self._config), self.snapshot)
-        await self._status.open()
         for listener in self._listeners:
             log.info("listening", listener=listener.listener.name, addresses=listener.addresses)
         log.info("receiver_started", journal=self.journal.id, position=self.journal.durable, accounts=len(self._accounts))
+
+    async def _open_status(self) -> None:
+        path = socket_path(self._config)
+        self._status = StatusSocket(path, self.snapshot)
+        try:
+            await self._status.open()
+        except OSError as error:
+            raise ListenError(
+                f"{path}: {error}: `arcgate status` asks there: state_dir must be a folder that arcgate may write"
+            ) from error
 
     async def stop(self) -> None:
         """Take no more, answer what is on disk, close. Within five seconds."""

@@ -17,6 +17,7 @@ from typing import Final, cast
 
 import structlog
 
+from protocols.errors import Reason
 from protocols.link import Link, LinkTest, Message, Received, Rejected
 from receiver.journal import Journal, Report
 
@@ -58,9 +59,7 @@ class Session(asyncio.Protocol):
         now = datetime.now(UTC)
         if received := self._link.receive(data, now):
             self._take(received, now)
-        if self._link.noise_bytes < len(data):
-            self.proven = True
-        if self._link.noise_bytes > NOISE_BYTES_MAX:
+        elif self._link.noise_bytes > NOISE_BYTES_MAX:
             self.close("too much noise: no whole frame in it")
 
     def _take(self, received: list[Received], now: datetime) -> None:
@@ -68,6 +67,7 @@ class Session(asyncio.Protocol):
         replies = []
         for item in received:
             if type(item) is Message:
+                self.proven = True
                 self._counts["messages"] += 1
                 reports.append(Report(now, self._listener, self._peer, item.frame.decode("latin-1"), item.events, item.identity))
             elif type(item) is LinkTest:
@@ -98,6 +98,7 @@ class Session(asyncio.Protocol):
 
     def _note_link_test(self, test: LinkTest) -> None:
         """Count it; the first of a connection is logged, not the thousands that follow."""
+        self.proven = True
         self._counts["link_tests"] += 1
         if not self._tested:
             self._tested = True
@@ -109,6 +110,7 @@ class Session(asyncio.Protocol):
         """Log it; where it may have been a report, journal it, so that dispatch can raise it."""
         self._counts[f"rejected_{rejected.error.reason}"] += 1
         frame = rejected.frame.decode("latin-1")
+        self.proven = self.proven or rejected.error.reason not in {Reason.NOISE, Reason.CRC}
         if rejected.events:
             reports.append(Report(now, self._listener, self._peer, frame, rejected.events, rejected.identity, rejected.error))
             return

@@ -40,15 +40,18 @@ class StatusSocket:
 
 async def ask(path: Path) -> dict[str, Any] | None:
     """Return what the half behind `path` says of itself; None where it does not run."""
+    writer = None
     try:
-        with _short(path) as name:
-            reader, writer = await asyncio.open_unix_connection(name)
         async with asyncio.timeout(ANSWER_S_MAX):
+            with _short(path) as name:
+                reader, writer = await asyncio.open_unix_connection(name)
             answer = await reader.read(-1)
-        writer.close()
         return dict(msgspec.json.decode(answer, type=dict[str, Any]))
     except (OSError, TimeoutError, msgspec.MsgspecError):
         return None
+    finally:
+        if writer:
+            writer.close()
 
 
 class _short:  # noqa: N801 - used as a with-statement's word

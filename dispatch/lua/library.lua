@@ -7,8 +7,8 @@
 -- KEYS[1] is the prefix p = {arcgate:<centre>}; the braces make it the hash tag of every key of the centre, so a Cluster holds a centre on one shard.
 --
 --   p:cursors       hash    journal id -> the position applied
---   p:site:<site>   hash    version (0 = never seen), state (opaque text), at:<journal> = the last position applied to this site
---   p:open:<site>   list    ids of the site's open alarms, oldest first
+--   p:site:<site>   hash    version (0 = never seen), state (opaque text), at:<journal> = the last position applied to this site;
+--                           open: ids of its open alarms, oldest first, with blanks between
 --   p:alarm:<id>    hash    site name account priority category label instruction steps(JSON) state opened_at events repeats returned;
 --                           life: 1 where it holds a life-safety event; ghost: 1 where no site names the account;
 --                           owner fence lease_until while claimed; closed_at outcome note once closed (owner and fence stay)

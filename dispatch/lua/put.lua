@@ -20,10 +20,10 @@ local SITE, NAME, VERSION, STATE, POSITION, GHOST, EVENTS = 1, 2, 3, 4, 5, 6, 7
 -- An event. AT: when it was received. ACTION: "raise" | "join". LIFE: true for life-safety. STEPS, BODY: JSON. REPEAT_OF: an event's id, or nil.
 local ID, AT, ACTION, PRIORITY, LIFE, ACCOUNT, CATEGORY, LABEL, INSTRUCTION, STEPS, BODY, REPEAT_OF = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
 
--- The site's open alarms, oldest first.
-local function open_alarms(p, site)
+-- The alarms of a site's field `open`, oldest first.
+local function open_alarms(p, ids)
   local open = {}
-  for _, id in ipairs(redis.call('LRANGE', p .. ':open:' .. site, 0, -1)) do
+  for id in string.gmatch(ids or '', '%S+') do
     local key = p .. ':alarm:' .. id
     local alarm = redis.call('HMGET', key, 'state', 'life', 'priority', 'opened_at')
     if alarm[1] then
@@ -77,8 +77,9 @@ local function open_alarm(p, site, name, ghost, event)
     'category', event[CATEGORY], 'label', event[LABEL], 'instruction', event[INSTRUCTION], 'steps', event[STEPS], 'state', 'waiting',
     'opened_at', event[AT], 'events', 1, 'repeats', 0, 'returned', 0, 'life', life, 'ghost', ghost and 1 or 0)
   redis.call('RPUSH', p .. ':events:' .. id, event[BODY])
-  redis.call('RPUSH', p .. ':open:' .. site, id)
   redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], event[AT]), id)
+  local ids = redis.call('HGET', p .. ':site:' .. site, 'open')
+  redis.call('HSET', p .. ':site:' .. site, 'open', ids and ids .. ' ' .. id or id)
   return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT] }
 end
 
@@ -125,14 +126,15 @@ end
 -- Applies one site's change, adding to `placed`; or returns what the site holds now, where it is not what was decided on.
 local function apply(p, journal, change, placed)
   local key, at = p .. ':site:' .. change[SITE], 'at:' .. journal
-  local version = tonumber(redis.call('HGET', key, 'version') or 0)
+  local site = redis.call('HMGET', key, 'version', 'open')
+  local version = tonumber(site[1] or 0)
   if version ~= change[VERSION] then
     local now = redis.call('HMGET', key, 'state', at)
     return { site = change[SITE], version = version, state = now[1] or '', at = tonumber(now[2] or 0) }
   end
   if #change[EVENTS] > 0 then
-    local open = open_alarms(p, change[SITE])
-    local flood = change[GHOST] and open_alarms(p, GHOSTS) or {}
+    local open = open_alarms(p, site[2])
+    local flood = change[GHOST] and open_alarms(p, redis.call('HGET', p .. ':site:' .. GHOSTS, 'open')) or {}
     for _, event in ipairs(change[EVENTS]) do
       local alarm, what = place(p, change, open, flood, event)
       if what then placed[#placed + 1] = { event[ID], alarm and alarm.id or '', what, alarm and alarm.priority or event[PRIORITY] } end

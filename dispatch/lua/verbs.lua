@@ -67,6 +67,15 @@ redis.register_function{function_name = 'arcgate_v1_release', flags = { 'allow-o
   return redis.status_reply('OK')
 end}
 
+-- Takes the alarm off its site's open ones.
+local function leave_site(p, site, id)
+  local key, open = p .. ':site:' .. site, {}
+  for other in string.gmatch(redis.call('HGET', key, 'open') or '', '%S+') do
+    if other ~= id then open[#open + 1] = other end
+  end
+  if #open > 0 then redis.call('HSET', key, 'open', table.concat(open, ' ')) else redis.call('HDEL', key, 'open') end
+end
+
 -- arcgate_v1_close 1 p <id> <fence> <events seen> <outcome> <note>
 -- Closes the alarm: outcome is 1 to 64 bytes, the note at most 4096 (empty: none). Replies OK. Errors: BADARG NOALARM FENCED CHANGED.
 redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom' }, callback = function(keys, args)
@@ -88,7 +97,7 @@ redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom
   if note ~= '' then redis.call('HSET', key, 'note', note) end
   redis.call('HDEL', key, 'lease_until')
   redis.call('ZREM', p .. ':claimed', id)
-  redis.call('LREM', p .. ':open:' .. alarm[2], 1, id)
+  leave_site(p, alarm[2], id)
   for _, kind in ipairs({ ':alarm:', ':events:', ':seen:' }) do redis.call('EXPIRE', p .. kind .. id, CLOSED_KEPT_S) end
   return redis.status_reply('OK')
 end}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 from dispatch.alarm import Alarm, AlarmState, Priority
 from dispatch.alarm_queue import AlarmQueue, QueueRefused, SiteChange, connect
@@ -194,6 +195,26 @@ async def test_each_act_is_in_the_stream_once(queue: AlarmQueue, follower: Follo
     }  # fmt: skip
     assert await queue.acts(acts[-2][0], 0) == acts[-1:]
     assert await queue.acts(acts[-1][0], 1) == []
+
+
+async def test_the_newest_act_is_where_a_reader_begins(queue: AlarmQueue, follower: Follower) -> None:
+    assert await queue.last_act() == "0-0"
+    await follower.put("s", event(1))
+    alarm = await claim(queue)
+    newest = await queue.last_act()
+    assert [act for act, _ in await queue.acts("0-0", 0)] == [newest]
+    await queue.release(alarm.id, fence(alarm))
+    assert [fields["act"] for _, fields in await queue.acts(newest, 0)] == ["release"]
+
+
+async def test_a_replica_is_a_fault_that_may_mend_and_no_reason_to_give_up(redis: Redis, queue: AlarmQueue) -> None:
+    await redis.replicaof("127.0.0.1", "1")
+    try:
+        with pytest.raises(ReadOnlyError):
+            await queue.load()
+    finally:
+        await redis.replicaof("NO", "ONE")
+    await queue.load()
 
 
 async def test_arguments_out_of_bounds_are_refused(queue: AlarmQueue, follower: Follower) -> None:

@@ -63,6 +63,31 @@ def test_each_category_has_its_default_in_both_languages(category: Category, lan
     assert placement.priority is DEFAULTS.category["en"][category].priority
 
 
+@pytest.mark.parametrize(
+    ("form", "code", "category", "priority", "name"),
+    [
+        (Format.SIA, "CI", Category.STATUS, Priority.SCHEDULE, "not opened or closed as planned"),
+        (Format.CONTACT_ID, "454", Category.STATUS, Priority.SCHEDULE, "not opened or closed as planned"),
+        (Format.SIA, "DL", Category.ACCESS, Priority.TECHNICAL, "door left open or forced"),
+        (Format.CONTACT_ID, "606", Category.VIDEO, Priority.TECHNICAL, "listen-in"),
+        (Format.CONTACT_ID, "415", Category.REMOTE, Priority.FAULT, "the system watches less"),
+        (Format.SIA, "YX", Category.SERVICE, Priority.FAULT, "service wanted"),
+    ],
+)
+@pytest.mark.parametrize("language", ["en", "fr", "de"])
+def test_a_code_may_need_somebody_though_its_category_does_not(  # noqa: PLR0913, PLR0917 - the table's columns
+    form: Format, code: str, category: Category, priority: Priority, name: str, language: str
+) -> None:
+    report = Event("1234", form, code, Qualifier.NEW, category)
+    placement = place(report, language=language)
+    assert (placement.action, placement.priority) == (Action.RAISE, priority)
+    assert placement.instruction == f"centre default: {name}"
+    assert placement.steps == DEFAULTS.code["fr" if language == "fr" else "en"][form, code].steps
+    assert place(report, instruction("log")).priority is Priority.LOG
+    restored = place(Event("1234", form, code, Qualifier.RESTORE, category))
+    assert (restored.action, restored.priority) == (Action.JOIN, Priority.LOG)
+
+
 def test_a_language_that_the_defaults_lack_is_english() -> None:
     assert place(event(), language="de").steps == DEFAULTS.category["en"][Category.BURGLARY].steps
 
@@ -242,3 +267,15 @@ def test_defaults_that_leave_something_out_are_refused(tmp_path: Path) -> None:
     path.write_text(good[: good.index("[category.unknown]")])
     with pytest.raises(ConfigError, match=r"category\.unknown: is missing: every category needs a default"):
         engine.load_defaults(path)
+
+
+def test_a_default_for_a_code_that_is_none_or_that_a_life_hangs_on_is_refused(tmp_path: Path) -> None:
+    good = Path(engine.__file__).with_name("defaults.toml").read_text()
+    path = tmp_path / "defaults.toml"
+    path.write_text(good.replace('["LF"]', '["LF", "FA", "Q9"]'))
+    with pytest.raises(ConfigError) as caught:
+        engine.load_defaults(path)
+    assert str(caught.value).splitlines() == [
+        f"{path}: code[2].sia: FA is life-safety: it has its category's default",
+        f"{path}: code[2].sia: Q9 is in no table of codes",
+    ]

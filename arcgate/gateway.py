@@ -1,0 +1,106 @@
+"""The gateway's process: the halves that a verb asked for, from their start to the signal that ends them."""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from dispatch import sites
+from dispatch.alarm_queue import QueueRefused
+from dispatch.dispatcher import Dispatcher
+from dispatch.embedded import EmbeddedRefused
+from receiver import accounts, config, log
+from receiver.journal import JournalError
+from receiver.listen import ListenError
+from receiver.load import ConfigError, Mistake
+from receiver.notify import notify, watchdog_s
+from receiver.receive import Receiver
+
+REFUSALS: Final[dict[type[Exception], str]] = {
+    ListenError: "",
+    JournalError: "state_dir",
+    EmbeddedRefused: "state_dir",
+    QueueRefused: "redis.url",
+}
+"""Why it may not start, beside its files, with the key of arcgate.toml that it hangs on; a listener's names its own."""
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long the loop may keep the interpreter from the journal's thread; the default of 5 ms would be an ACK's delay."""
+
+_log = structlog.get_logger()
+
+
+def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> None:
+    """Load what the halves need, and run them until SIGTERM or SIGINT. Raises ConfigError."""
+    path = config.find(config_file)
+    loaded = config.load(path)
+    mistakes = _unwritable(path, loaded.state_dir)
+    known_accounts, known_sites = accounts.Accounts(), sites.Sites()
+    if receiving:
+        known_accounts, found = accounts.load(loaded.accounts)
+        mistakes += found
+    if dispatching:
+        known_sites, found = sites.load(loaded.sites)
+        mistakes += found
+    if mistakes:
+        raise ConfigError(mistakes)
+    lines = log.configure()
+    try:
+        uvloop.run(
+            _gateway(
+                path,
+                Receiver(loaded, known_accounts, lines) if receiving else None,
+                Dispatcher(loaded, known_sites, lines) if dispatching else None,
+            )
+        )
+    except tuple(REFUSALS) as error:
+        raise ConfigError([Mistake(str(path), REFUSALS[type(error)], str(error))]) from error
+    finally:
+        lines.close()
+
+
+def _unwritable(path: Path, state_dir: Path) -> list[Mistake]:
+    """Make the state folder where it is missing, and tell where it cannot be written."""
+    try:
+        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        why = "" if os.access(state_dir, os.W_OK | os.X_OK) else "it cannot be written"
+    except OSError as error:
+        why = error.strerror or str(error)
+    advice = "give the user that runs arcgate this folder, or choose another"
+    return [Mistake(str(path), "state_dir", f"{state_dir}: {why}: {advice}")] if why else []
+
+
+async def _gateway(path: Path, receiver: Receiver | None, dispatcher: Dispatcher | None) -> None:
+    """Start the halves, wait for SIGTERM or SIGINT, stop them. The receiver starts first and stops first: it holds the panels."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    halves = [half for half in (receiver, dispatcher) if half]
+    started: list[Receiver | Dispatcher] = []
+    try:
+        for half in halves:
+            await half.start()
+            started.append(half)
+        gc.freeze()  # what lives as long as the process need not be looked at again and again
+        _log.info("started", config=str(path))
+        notify("READY=1")
+        watchdog = asyncio.create_task(_feed_watchdog())
+        await ended.wait()
+        watchdog.cancel()
+        notify("STOPPING=1")
+    finally:
+        for half in started:
+            await half.stop()
+
+
+async def _feed_watchdog() -> None:
+    while interval := watchdog_s():
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval)

@@ -1,0 +1,120 @@
+"""The pretend panel, against a gateway that really runs and against receivers that answer badly."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from arcgate.__main__ import app
+from protocols import dc09
+from protocols.link import escape
+from tests.conftest import Gateway, run_arcgate
+
+
+@contextmanager
+def answering(*replies: bytes, family: socket.AddressFamily = socket.AF_INET) -> Iterator[str]:
+    """A receiver that gives its next reply at each read, then closes."""
+    host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
+    with socket.create_server((host, 0), family=family) as door:
+
+        def serve() -> None:
+            with door.accept()[0] as peer:
+                for reply in replies:
+                    peer.recv(4096)
+                    peer.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = door.getsockname()[1]
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        thread.join()
+
+
+async def test_frames_of_both_formats_link_tests_and_many_in_a_row_are_acknowledged(gateway: Gateway) -> None:
+    to = await gateway.address()
+    panel = ("panel", "send", "--to", to, "--account", "0042", "--json", "--no-timestamp")
+
+    sia, _ = sent(*panel, "--code", "BA", "--zone", "5", "--text", "front door")
+    assert sia["frame"].endswith(r'"SIA-DCS"0001L0#0042[#0042|Nri1/BA5^front door^]\r')
+    assert sia["reply"].endswith(r'"ACK"0001L0#0042[]\r')
+    assert sia["ok"] is True
+    assert sia["round_trip_ms"] > 0
+
+    cid, _ = sent(*panel, "--format", "cid", "--code", "130", "--zone", "5", "--receiver", "1", "--sequence", "9999")
+    assert cid["frame"].endswith(r'"ADM-CID"9999R1L0#0042[#0042|1130 01 005]\r')
+
+    test, summary = sent("panel", "null", "--to", to, "--account", "7", "--json", "--line", "2")
+    assert '"NULL"0001L2#7[]_' in test["frame"]
+    assert summary["acked"] == 1
+
+    many = ("--code", "OP", "--zone", "3", "--count", "12", "--sequence", "9995", "--rate", "200")
+    done = run_arcgate("panel", "send", "--to", to, "--account", "1", *many)
+    assert done.stdout.startswith("sent 12, acked 12; ms: p50 ")
+    assert done.stdout.count("\n") == 1
+
+    entries = gateway.told("journal", "list")
+    assert [entry["events"][0]["code"] for entry in entries] == ["BA", "130", *["OP"] * 12]
+    sequences = [entry["frame"].partition('"SIA-DCS"')[2][:4] for entry in entries[2:]]
+    assert sequences[3:7] == ["9998", "9999", "0001", "0002"]
+
+
+def sent(*words: object) -> list[dict[str, Any]]:
+    done = run_arcgate(*words)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_each_answer_that_is_no_ack_is_told_in_words() -> None:
+    wrong_sequence = dc09.build_reply(b"ACK", "0009L0#1234")
+    replies = (b'\nA4C10019"NAK"0000R0L0A0[]_12:00:00,01-01-2026\r', dc09.build_reply(b"DUH", "0002L0#1234"), wrong_sequence)
+    with answering(*replies) as to:
+        done = run_arcgate("panel", "send", "--to", to, "--account", "1234", "--code", "BA", "--count", "11")
+    assert done.returncode == 1
+    assert [line.split("  ")[-1].partition(":")[0] for line in done.stderr.splitlines()[1::2]] == [
+        "NAK",
+        "DUH",
+        "not the ACK that the frame asks for, which is " + escape(dc09.build_reply(b"ACK", "0003L0#1234")),
+        "no reply",
+    ]
+    assert done.stdout.startswith("sent 4, acked 0;")
+
+
+def test_silence_ends_at_the_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        to = f"127.0.0.1:{deaf.getsockname()[1]}"
+        done = run_arcgate("panel", "send", "--to", to, "--account", "1", "--code", "BA", "--timeout", "0.1", "--json")
+    assert done.returncode == 1
+    told, summary = map(json.loads, done.stdout.splitlines())
+    assert (told["ok"], told["round_trip_ms"], summary["acked"]) == (False, None, 0)
+    assert "no reply" in done.stderr
+
+
+def test_a_closed_port_is_named_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        to = f"127.0.0.1:{closed.getsockname()[1]}"
+    done = run_arcgate("panel", "null", "--to", to, "--account", "1")
+    assert done.returncode == 1
+    assert f"{to}: connection refused" in done.stderr
+    assert "arcgate status" in done.stderr
+
+
+def test_speaks_over_ipv6() -> None:
+    with answering(dc09.build_reply(b"ACK", "0001L0#1"), family=socket.AF_INET6) as to:
+        done = run_arcgate("panel", "null", "--to", to, "--account", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--to", "12000"), ("--code", "B"), ("--text", "a]b"), ("--qualifier", "restore"), ("--account", "#1")],
+)
+def test_what_no_panel_can_send_is_refused_with_the_option_s_name(wrong: tuple[str, str]) -> None:
+    words = {"--to": "127.0.0.1:1", "--account": "1", "--code": "BA"} | dict([wrong])
+    done = CliRunner().invoke(app, ["panel", "send", *(word for pair in words.items() for word in pair)])
+    assert done.exit_code == 2
+    assert wrong[0] in done.stderr

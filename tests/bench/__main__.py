@@ -1,0 +1,162 @@
+"""
+`make bench`: how fast, as ratios in one run, with the logs on and every report on disk.
+
+Each row is the median of ROUNDS rounds; in a round the servers take turns with the same client and the same frames, so that
+a noisy machine is noisy for all of them.
+"""
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from receiver.journal import JournalReader
+from tests.bench.client import burglaries, flood, link_tests, pace
+
+ROUNDS = 5
+ACCOUNTS = 1000
+CONNECTIONS = 200
+FRAMES = 40_000
+PACED_RATE = 1000
+PACED_FRAMES = 5000
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[int]:
+    """Run `python -m command PORT`, and give the port once it says that it is ready."""
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-m", *command, str(port)], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield port
+        process.kill()
+
+
+@contextmanager
+def gateway(verb: str, home: Path) -> Iterator[int]:
+    """Run the gateway as it is shipped, with a site for each account, its log going to a file."""
+    port = free_port()
+    (home / "sites").mkdir(parents=True)
+    sites = (f'{{"id":"site-{n}","name":"Site {n}","accounts":["{n}"]}}\n' for n in range(1000, 1000 + ACCOUNTS))
+    (home / "sites" / "bench.jsonl").write_text("".join(sites))
+    config = home / "arcgate.toml"
+    config.write_text(f'[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\naddress = "127.0.0.1:{port}"\n')
+    with (home / "log").open("wb") as log, subprocess.Popen([BIN / "arcgate", verb, "--config", config], stdout=log) as process:
+        while b'"event":"started"' not in (home / "log").read_bytes():
+            assert process.poll() is None, (home / "log").read_text()
+            time.sleep(0.05)
+        yield port
+        process.terminate()
+
+
+def fsync_ms(folder: Path) -> float:
+    """Return the median time of one fdatasync of 4 kB on this disk."""
+    times = []
+    with (folder / "probe").open("wb") as probe:
+        probe.write(bytes(4096 * 100))
+        os.fsync(probe.fileno())
+        for n in range(300):
+            os.pwrite(probe.fileno(), os.urandom(4096), 4096 * (n % 100))
+            began = time.perf_counter()
+            os.fdatasync(probe.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
+def end_to_end(home: Path, port: int) -> tuple[float, float, float]:
+    """Return events a second from panel to queue, sustained; and the median and p99 in ms at PACED_RATE."""
+    head = JournalReader(home / "state").head()
+    with watching(home, head, FRAMES) as moments:
+        began = time.perf_counter()
+        flood(port, burglaries(FRAMES, ACCOUNTS, first=head), CONNECTIONS)
+        sustained = FRAMES / (moments()[-1] - began)
+    with watching(home, head + FRAMES, PACED_FRAMES) as moments:
+        sent = pace(port, burglaries(PACED_FRAMES, ACCOUNTS, first=head + FRAMES), CONNECTIONS, PACED_RATE).sent
+        waits = sorted(there - here for here, there in zip(sent, moments(), strict=True))
+    return sustained, waits[len(waits) // 2] * 1000, waits[int(len(waits) * 0.99)] * 1000
+
+
+@contextmanager
+def watching(home: Path, first: int, total: int) -> Iterator[Callable[[], list[float]]]:
+    """Watch the queue from another process; the function given waits for its end."""
+    command = [sys.executable, "-m", "tests.bench.watch", str(home / "state"), str(first), str(total)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        printed = process.stdout
+        assert printed
+        printed.readline()
+        yield lambda: [float(moment) for moment in printed.read().split()]
+
+
+def main() -> None:
+    """Run the rounds, and print the table."""
+    tests, reports = link_tests(FRAMES, ACCOUNTS), burglaries(FRAMES, ACCOUNTS)
+    seen: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="arcgate-bench-", dir=os.environ.get("ARCGATE_BENCH_DIR")) as folder:
+        home = Path(folder)
+        with (
+            serving("tests.bench.echo") as echo,
+            serving("tests.bench.peer") as peer,
+            gateway("receive", home / "receive") as port,
+        ):
+            for _ in range(ROUNDS):
+                for name, to, frames, connections in (
+                    ("echo, NULL", echo, tests, CONNECTIONS),
+                    ("NULL", port, tests, CONNECTIONS),
+                    ("echo, SIA-DCS", echo, reports, CONNECTIONS),
+                    ("SIA-DCS", port, reports, CONNECTIONS),
+                    ("pysiaalarm", peer, reports[: FRAMES // 8], CONNECTIONS),
+                ):
+                    seen.setdefault(name, []).append(flood(to, frames, connections).rate)
+                seen.setdefault("fdatasync", []).append(fsync_ms(home))
+                seen.setdefault("alone", []).append(flood(port, reports[:500], 1).wait_ms(0.5))
+        with gateway("run", home / "run") as port:
+            for name, value in zip(
+                ("end to end", "e2e p50", "e2e p99"),
+                zip(*(end_to_end(home / "run", port) for _ in range(3)), strict=True),
+                strict=True,
+            ):
+                seen[name] = list(value)
+    Console().print(table({name: statistics.median(values) for name, values in seen.items()}))
+
+
+def table(median: dict[str, float]) -> Table:
+    """Lay the medians out beside their floors."""
+    rows = Table(title=f"median of {ROUNDS} rounds, {CONNECTIONS} connections, {ACCOUNTS} accounts", title_justify="left")
+    for heading in ("work", "here", "compared with", "ratio", "at least", "aim"):
+        rows.add_column(heading, justify="left" if heading in {"work", "compared with"} else "right")
+    null, sia, echo_null, echo_sia = median["NULL"], median["SIA-DCS"], median["echo, NULL"], median["echo, SIA-DCS"]
+    peer, alone, sync = median["pysiaalarm"], median["alone"], median["fdatasync"]
+    rows.add_row("link tests, plain", f"{null:,.0f}/s", f"echo {echo_null:,.0f}/s", f"{null / echo_null:.2f}", "0.50", "0.65")
+    rows.add_row(
+        "SIA-DCS, durable before the ACK", f"{sia:,.0f}/s", f"echo {echo_sia:,.0f}/s", f"{sia / echo_sia:.2f}", "0.30", "0.45"
+    )
+    rows.add_row("", "", f"pysiaalarm {peer:,.0f}/s", f"{sia / peer:.1f}", "4", "6")
+    rows.add_row(
+        "one panel alone, ACK p50", f"{alone:.2f} ms", f"fdatasync {sync:.2f} ms", f"+{alone - sync:.2f} ms", "+0.50 ms", ""
+    )
+    rows.add_row("panel to claimable, sustained", f"{median['end to end']:,.0f}/s", "", "", "10,000/s", "20,000/s")
+    rows.add_row(
+        f"the same at {PACED_RATE:,}/s", f"p50 {median['e2e p50']:.1f} ms", "", f"p99 {median['e2e p99']:.1f} ms", "100 ms", ""
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""A centre to follow: a real journal, fed with real frames, its sites, and what the follower said."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dispatch.alarm_queue import AlarmQueue, connect
+from dispatch.dispatcher import end
+from dispatch.follow import Follower
+from dispatch.sites import Site, Sites
+from protocols import dc09
+from protocols.link import LinkTest
+from receiver.journal import Journal, Report
+from receiver.log import LineWriter
+from tests.conftest import sia
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+ENCRYPTED = dc09.Frame(id_token="*SIA-DCS", sequence="0001", account="1001", data="A" * 32)
+
+
+def shops(count: int = 5) -> Sites:
+    """Sites `shop0`, `shop1` ... with the accounts 1000, 1001 ..."""
+    sites = Sites()
+    for n in range(count):
+        sites.add(Site((str(1000 + n),), f"shop{n}", f"Shop {n}"))
+    return sites
+
+
+def burglary(number: int, accounts: int = 5) -> dc09.Frame:
+    """The nth report of many, over the accounts in turn; each is unlike all others."""
+    return sia(str(1000 + number % accounts), f"Nri1/BA{number:04}", number % 9999 + 1)
+
+
+class Centre:
+    """A journal in a folder, and a follower of it with a queue of its own."""
+
+    def __init__(self, folder: Path, sites: Sites, url: str, centre: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.sites, self.url, self.name = folder, sites, url, centre
+        self.seconds = 0
+
+    async def __aenter__(self) -> Self:
+        self.journal = Journal(self.folder)
+        self.redis = connect(self.url, self.folder)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.journal.close()
+        await self.redis.aclose()
+
+    async def take(self, *frames: dc09.Frame) -> None:
+        """Journal frames as a session does, each a second after the one before."""
+        durable = asyncio.get_running_loop().create_future()
+        reports = []
+        for frame in frames:
+            self.seconds += 1
+            at = NOW + timedelta(seconds=self.seconds)
+            (item,) = dc09.Dc09().link().receive(dc09.build(frame), at)
+            assert not isinstance(item, LinkTest)
+            error = None if type(item).__name__ == "Message" else item.error  # type: ignore[union-attr] # a Rejected has one
+            reports.append(Report(at, "ip", "127.0.0.1:4711", item.frame.decode("latin-1"), item.events, item.identity, error))
+        self.journal.append(reports, lambda: durable.set_result(None))
+        await durable
+
+    @contextlib.asynccontextmanager
+    async def followed(self) -> AsyncIterator[Follower]:
+        """Follow for as long as the block lasts."""
+        log = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        lines = LineWriter(log)
+        async with connect(self.url, self.folder) as redis:
+            self.follower = Follower(self.folder, self.sites, AlarmQueue(redis, self.name), lines, structlog.get_logger())
+            task = asyncio.create_task(self.follower.run())
+            try:
+                yield self.follower
+            finally:
+                await end(task)
+                lines.close()
+                os.close(log)
+
+    async def dispatched(self, redis: Redis) -> None:
+        """Wait until the queue has the whole journal, and the follower knows it."""
+        async with asyncio.timeout(20):
+            while {await cursor(redis, self), self.follower.cursor} != {self.journal.durable}:  # noqa: ASYNC110 - Redis is asked, it does not tell
+                await asyncio.sleep(0.005)
+
+    async def all_dispatched(self) -> None:
+        """Follow until the queue has the whole journal."""
+        async with self.followed():
+            await self.dispatched(self.redis)
+
+    def id(self, position: int, number: int = 0) -> str:
+        """Give an event's id."""
+        return f"{self.journal.id}-{position:012d}-{number}"
+
+    def each_once(self) -> Counter[str]:
+        """Give what a queue holds that has every entry's one event once."""
+        return Counter(self.id(position) for position in range(1, self.journal.durable + 1))
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Give the follower's lines."""
+        return [json.loads(line) for line in (self.folder / "log.jsonl").read_text().splitlines()]
+
+
+async def cursor(redis: Redis, centre: Centre) -> int:
+    """How far the queue is; -1 where it gives no answer."""
+    with contextlib.suppress(RedisError):
+        return int(await redis.hget(f"{{arcgate:{centre.name}}}:cursors", centre.journal.id) or 0)
+    return -1

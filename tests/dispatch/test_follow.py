@@ -1,0 +1,236 @@
+"""From the journal to the queue on real servers: nothing left out and nothing twice, whatever happens to Redis."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from dispatch import alarm_queue, follow
+from dispatch.alarm import Priority
+from dispatch.alarm_queue import AlarmQueue, SiteChange
+from dispatch.follow import CursorBeyondJournal, Follower
+from protocols import dc09
+from receiver.journal import Report
+from receiver.log import LineWriter
+from tests.conftest import sia
+from tests.dispatch.centre import ENCRYPTED, NOW, Centre, burglary, shops
+from tests.dispatch.desk import claim, fence
+from tests.valkey import Valkey, events_in_alarms
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LOOK_S", 0.05)
+    monkeypatch.setattr(follow, "AWAY_S_FIRST", 0.02)
+    monkeypatch.setattr(follow, "AWAY_S_MAX", 0.1)
+
+
+@pytest.fixture
+async def here(tmp_path: Path, valkey: str, centre: str) -> AsyncIterator[Centre]:
+    async with Centre(tmp_path / "here", shops(), valkey, centre) as made:
+        yield made
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_entries_become_alarms_and_the_cursor_moves(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    async with here.followed() as follower:
+        await here.take(sia("1001", "Nri1/BA5"))
+        await here.dispatched(redis)
+        await here.take(sia("1002", "Nri1/FA7"), sia("1001", "Nri1/BA6/TA7", 2), sia("1001", "Nri1/OP5", 3))
+        await here.dispatched(redis)
+        assert follower.lag == 0
+    fire, burglary_alarm = await queue.open_alarms(10)
+    assert (fire.site, fire.priority, fire.events, fire.opened_at) == ("shop2", Priority.FIRE, 1, 1772452802000)
+    assert (burglary_alarm.id, burglary_alarm.site, burglary_alarm.events) == (here.id(1), "shop1", 4)
+    assert [event["id"] for event in await queue.events(here.id(1), 0, -1)] == [
+        here.id(1), here.id(3), here.id(3, 1), here.id(4),
+    ]  # fmt: skip
+    assert follower.counts == {"opened": 2, "joined": 3}
+
+
+async def test_each_event_s_line_has_its_id_and_its_alarm(here: Centre) -> None:
+    await here.take(sia("1001", "Nri1/BA5"), sia("1001", "Nri1/FA6", 2), sia("1001", "Nri1/FA6", 2), sia("1002", "Nri1/CL9"))
+    await here.all_dispatched()
+    lines = [(line["event"], line["id"], line["alarm"], line["site"], line["priority"]) for line in here.logged()]
+    assert lines == [
+        ("alarm_queued", here.id(1), here.id(1), "shop1", "intrusion"),
+        ("alarm_raised", here.id(2), here.id(1), "shop1", "fire"),
+        ("event_repeated", here.id(3), here.id(1), "shop1", "fire"),
+        ("event_logged", here.id(4), "", "shop2", "log"),
+    ]
+
+
+async def test_a_restart_goes_on_where_the_last_one_stopped(here: Centre, redis: Redis) -> None:
+    for batch in range(3):
+        await here.take(*(burglary(number) for number in range(batch * 300, (batch + 1) * 300)))
+        await here.all_dispatched()
+    assert await events_in_alarms(redis, here.name) == here.each_once()
+    assert len(here.logged()) == 900
+
+
+async def test_a_batch_in_which_a_site_moved_is_decided_again_on_what_the_site_holds(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    async with here.followed():
+        await here.take(burglary(0), burglary(1))
+        await here.dispatched(redis)
+        change = SiteChange(site="shop1", name="", version=1, state="{}", position=1)
+        assert not (await queue.put("another journal", 1, [change])).moved
+        await here.take(burglary(5), burglary(6))
+        await here.dispatched(redis)
+    assert await events_in_alarms(redis, here.name) == here.each_once()
+    assert await redis.hget(f"{{arcgate:{here.name}}}:site:shop1", "version") == b"3"
+
+
+async def test_two_followers_of_two_journals_share_the_sites_of_one_centre(here: Centre, tmp_path: Path, redis: Redis) -> None:
+    async with Centre(tmp_path / "there", here.sites, here.url, here.name) as there, here.followed(), there.followed():
+        for start in range(0, 600, 20):
+            await asyncio.gather(
+                here.take(*(burglary(number) for number in range(start, start + 20))),
+                there.take(*(burglary(number) for number in range(1000 + start, 1020 + start))),
+            )
+        await here.dispatched(redis)
+        await there.dispatched(redis)
+        assert await events_in_alarms(redis, here.name) == here.each_once() + there.each_once()
+        for n in range(5):
+            held = await redis.hgetall(f"{{arcgate:{here.name}}}:site:shop{n}")
+            assert {int(held[f"at:{node.journal.id}".encode()]) for node in (here, there)} == {596 + n}
+
+
+async def test_what_was_sent_to_one_node_and_repeated_to_the_other_is_known(
+    here: Centre, tmp_path: Path, queue: AlarmQueue
+) -> None:
+    async with Centre(tmp_path / "there", here.sites, here.url, here.name) as there:
+        await here.take(sia("1001", "Nri1/BA5"))
+        await here.all_dispatched()
+        await there.take(sia("1001", "Nri1/BA5"))
+        await there.all_dispatched()
+    (alarm,) = await queue.open_alarms(10)
+    assert (alarm.events, alarm.repeats) == (1, 1)
+
+
+async def test_a_queue_that_was_emptied_is_filled_again_though_nothing_new_comes(here: Centre, redis: Redis) -> None:
+    await here.take(*(burglary(number) for number in range(600)))
+    with capture_logs() as said:
+        async with here.followed():
+            await here.dispatched(redis)
+            await redis.flushall()
+            await here.dispatched(redis)
+    assert await events_in_alarms(redis, here.name) == here.each_once()
+    assert any("BEHIND" in line.get("error", "") for line in said)
+
+
+async def test_a_queue_that_is_an_older_copy_is_brought_up_to_date(tmp_path: Path, server: Valkey) -> None:
+    """As after a failover to a replica that was behind."""
+    async with Centre(tmp_path / "here", shops(), server.url, "main") as here, here.followed():
+        await here.take(*(burglary(number) for number in range(300)))
+        await here.dispatched(here.redis)
+        shutil.copytree(server.folder / "appendonlydir", tmp_path / "copy")
+        await here.take(*(burglary(number) for number in range(300, 800)))
+        await here.dispatched(here.redis)
+        server.stop()
+        shutil.rmtree(server.folder / "appendonlydir")
+        shutil.move(tmp_path / "copy", server.folder / "appendonlydir")
+        server.start()
+        await here.dispatched(here.redis)
+        assert await events_in_alarms(here.redis, "main") == here.each_once()
+
+
+async def test_a_cursor_beyond_the_journal_stops_it_and_says_what_to_do(here: Centre, queue: AlarmQueue) -> None:
+    await here.take(burglary(0))
+    await queue.put(here.journal.id, 7, [])
+    follower = Follower(here.folder, here.sites, queue, LineWriter(2), structlog.get_logger())
+    with pytest.raises(CursorBeyondJournal, match=rf"applied entry 7 of journal {here.journal.id}, whose last is 1"):
+        await asyncio.wait_for(follower.run(), 5)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["killed", "frozen"])
+async def test_while_redis_is_away_reports_wait_and_then_all_are_queued_once(
+    tmp_path: Path, server: Valkey, monkeypatch: pytest.MonkeyPatch, *, frozen: bool
+) -> None:
+    monkeypatch.setattr(alarm_queue, "ANSWER_S_MAX", 0.3)
+    with capture_logs() as said:
+        async with Centre(tmp_path / "here", shops(), server.url, "main") as here, here.followed() as follower:
+            await here.take(*(burglary(number) for number in range(300)))
+            (server.freeze if frozen else server.stop)()
+            await here.take(*(burglary(number) for number in range(300, 600)))
+            async with asyncio.timeout(5):
+                while not follower.away:  # noqa: ASYNC110 - it is asked, it does not tell
+                    await asyncio.sleep(0.01)
+            await here.take(*(burglary(number) for number in range(600, 900)))
+            (server.thaw if frozen else server.start)()
+            await here.dispatched(here.redis)
+            assert await events_in_alarms(here.redis, "main") == here.each_once()
+            assert follower.away is None
+    assert [line["event"] for line in said[-2:]] == ["queue_away", "dispatching"]
+    assert said[-2]["log_level"] == "critical"
+
+
+async def test_a_retransmission_is_counted_in_its_open_alarm_and_after_the_close_it_is_raised_anew(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    async with here.followed():
+        await here.take(*[sia("1001", "Nri1/BA5")] * 3)
+        await here.dispatched(redis)
+        alarm = await claim(queue)
+        assert (alarm.events, alarm.repeats) == (1, 2)
+        await queue.close(alarm.id, fence(alarm), 1, "handled", "")
+        await here.take(sia("1001", "Nri1/BA5"))
+        await here.dispatched(redis)
+    (again,) = await queue.open_alarms(10)
+    assert (again.id, again.site, again.events, again.repeats) == (here.id(4), "shop1", 1, 0)
+
+
+async def test_accounts_that_no_site_names_are_ghosts_and_many_are_one_alarm_but_for_life_safety(
+    here: Centre, queue: AlarmQueue
+) -> None:
+    await here.take(*(sia(str(2000 + n), "Nri1/BA1") for n in range(30)), sia("3000", "Nri1/PA1"))
+    await here.all_dispatched()
+    alarms = {alarm.site: alarm for alarm in await queue.open_alarms(100)}
+    assert len(alarms) == 22
+    assert (alarms["ghost:2000"].name, alarms["ghost:2000"].priority) == ("Unknown account 2000", Priority.INTRUSION)
+    assert alarms["ghosts"].events == 10
+    assert alarms["ghost:3000"].priority is Priority.LIFE
+
+
+async def test_refused_frames_raise_one_alarm_for_a_site_and_none_for_an_unknown_account(here: Centre, queue: AlarmQueue) -> None:
+    stranger = dc09.Frame(id_token="*SIA-DCS", sequence="0001", account="9999", data="A" * 32)
+    await here.take(ENCRYPTED, stranger, dc09.Frame(id_token="*SIA-DCS", sequence="0002", account="1001", data="B" * 32))
+    await here.all_dispatched()
+    (alarm,) = await queue.open_alarms(10)
+    assert (alarm.site, alarm.priority, alarm.events) == ("shop1", Priority.TECHNICAL, 2)
+    assert "Reports are being refused" in alarm.label
+    assert [line["id"] for line in here.logged()] == [here.id(1), here.id(3)]
+
+
+async def test_a_journal_that_is_not_there_yet_is_waited_for(tmp_path: Path, valkey: str, centre: str, redis: Redis) -> None:
+    late = Centre(tmp_path / "late", shops(), valkey, centre)
+    with capture_logs() as said:
+        async with late.followed():
+            async with asyncio.timeout(5):
+                while not said:  # noqa: ASYNC110 - it is asked, it does not tell
+                    await asyncio.sleep(0.01)
+            async with late:
+                await late.take(burglary(0))
+                await late.dispatched(redis)
+    assert said[0]["event"] == "journal_awaited"
+    assert "there is no journal yet" in said[0]["error"]
+
+
+async def test_an_entry_without_events_holds_nothing_up(here: Centre, redis: Redis) -> None:
+    here.journal.append([Report(NOW, "ip", "127.0.0.1:4711", "", ())], lambda: None)
+    await here.take(burglary(1))
+    await here.all_dispatched()
+    assert (await events_in_alarms(redis, here.name)).keys() == {here.id(2)}

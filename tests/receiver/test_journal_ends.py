@@ -1,0 +1,123 @@
+"""How a journal ends: the disk is full, the process is killed, the log is torn; what was durable is there afterwards."""
+
+import asyncio
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from receiver.journal import Journal
+from tests.receiver.conftest import database, fill_disk, held, report, store, stored, until, write
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_a_full_disk_stops_everything_once_and_a_restart_recovers(state_dir: Path) -> None:
+    failures: list[Exception] = []
+    journal = Journal(state_dir, on_failure=failures.append)
+    done: list[int] = []
+    fill_disk(journal)
+    for n in range(200):
+        journal.append([report("x" * 500)], lambda n=n: done.append(n))  # type: ignore[misc]
+        await asyncio.sleep(0)
+    await until(lambda: failures)
+    assert not journal.writable
+    assert "full" in str(failures)
+    durable = journal.durable
+    journal.append([report("ignored")], lambda: done.append(-1))
+    journal.append([], lambda: done.append(-2))
+    await journal.close()
+    assert (len(failures), done, journal.durable) == (1, list(range(durable)), durable)
+    assert len(stored(state_dir)) == durable
+    await write(state_dir, "after")
+    assert stored(state_dir)[durable:] == ["after"]
+
+
+def test_a_disk_that_fills_at_a_real_limit_loses_nothing_that_was_durable(state_dir: Path) -> None:
+    """The operating system refuses to let a file grow: first the database at a checkpoint, then its log."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.receiver.writer", state_dir, "1", "8300000"],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    *positions, failed, writable = process.stdout.decode().splitlines()
+    assert failed.startswith("failed ")
+    assert writable == "writable False"
+    numbers = list(map(int, positions))
+    assert numbers == sorted(numbers)
+    assert [frame.split()[0] for frame in stored(state_dir)] == [str(n) for n in range(1, numbers[-1] + 1)]
+
+
+def test_no_room_at_the_start_is_refused_in_words(state_dir: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.receiver.writer", state_dir, "1", "100000"],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"JournalError" in process.stderr
+    assert b"needs a folder it may write, with room" in process.stderr
+
+
+async def test_another_writer_of_the_file_holds_up_the_commit_and_then_stops_the_journal(state_dir: Path) -> None:
+    """As an sqlite3 shell with an open transaction would: nothing is acknowledged meanwhile, or after."""
+    failures: list[Exception] = []
+    journal = Journal(state_dir, on_failure=failures.append)
+    journal._database.execute("PRAGMA busy_timeout = 50")
+    done: list[int] = []
+    with held(journal):
+        journal.append([report()], lambda: done.append(1))
+        await until(lambda: failures)
+    await journal.close()
+    assert (done, journal.writable, str(failures[0])) == ([], False, "database is locked")
+
+
+def test_kill_9_at_any_moment_loses_nothing_that_was_reported_durable(state_dir: Path) -> None:
+    chance = random.SystemRandom()
+    reported = 0
+    for round_ in range(4):
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.receiver.writer", state_dir, str(round_)], cwd=ROOT, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout
+            for _ in range(chance.randrange(1, 400)):
+                reported = int(process.stdout.readline())
+            process.send_signal(signal.SIGKILL)
+            for line in process.stdout:
+                reported = int(line)
+        frames = stored(state_dir)
+        assert len(frames) >= reported
+        assert [frame.split()[0] for frame in frames] == [str(n) for n in range(1, len(frames) + 1)]
+
+
+async def test_a_torn_log_never_yields_half_an_append(state_dir: Path) -> None:
+    """The last append's pages are cut or garbled at every kind of place: it is there whole, or not at all."""
+    journal = Journal(state_dir)
+    await store(journal, *map(report, range(10)))
+    log = database(state_dir).with_name("000000000001.db-wal")
+    before = log.read_bytes()
+    await store(journal, *[report(f"last {n} {'x' * 200}") for n in range(50)])
+    after = log.read_bytes()
+    left = state_dir.parent / "left"
+    places = [place for place in range(0, len(after), 256) if before[place : place + 256] != after[place : place + 256]]
+    heads = []
+    for place in [*places[:: len(places) // 6], places[-1], places[-1] + 256]:
+        for torn in (after[: place + 100], after[: place + 100] + b"\xff" * 100 + after[place + 200 :]):
+            shutil.rmtree(left, ignore_errors=True)
+            (left / "journal").mkdir(parents=True)
+            shutil.copy(database(state_dir), database(left))
+            (left / "journal" / log.name).write_bytes(torn)
+            again = Journal(left)
+            heads.append(again.durable)
+            await store(again, report("after"))
+            await again.close()
+            frames = stored(left)
+            assert len(frames) in {11, 61}
+            assert frames[:10] + frames[-1:] == [*map(str, range(10)), "after"]
+    assert set(heads) == {10, 60}
+    await journal.close()
