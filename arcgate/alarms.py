@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AlarmId = Annotated[str, typer.Argument(metavar="ID", help="The alarm's id, as `list` and `claim` give it.")]
 Fence = Annotated[int, typer.Option("--fence", help="The fence that `claim` gave.")]
-Lease = Annotated[float, typer.Option("--lease", help="Seconds that the alarm stays yours without a `renew`; 0.1 to 600.")]
+Lease = Annotated[int, typer.Option("--lease", min=1, max=600, help="Seconds that the alarm stays yours without a `renew`.")]
 
 CLAIM_SHOWS: Final = 10
 """So many of the last events are shown with a claim."""

@@ -59,17 +59,13 @@ async def open_queue(loaded: config.Config) -> AsyncIterator["AlarmQueue"]:
     """Give the configured centre's queue. Raises QueueAway, and AlarmRefused as its verbs do."""
     from redis.exceptions import RedisError
 
-    from dispatch.alarm_queue import AlarmQueue, connect
+    from dispatch.alarm_queue import AlarmQueue, QueueRefused, connect
     from dispatch.embedded import EmbeddedRefused
 
     try:
         redis = connect(loaded.redis.url, loaded.state_dir)
-    except EmbeddedRefused as error:
+    except (EmbeddedRefused, QueueRefused) as error:
         raise QueueAway(str(error)) from error
-    except ValueError:  # its text has parts of the url, and may have a part of the password
-        raise QueueAway(
-            "the `url` in [redis] cannot be read: does a password hold / # ? or @? Write them as %2F %23 %3F %40"
-        ) from None
     try:
         yield AlarmQueue(redis, loaded.redis.centre)
     except (RedisError, OSError) as error:

@@ -40,7 +40,7 @@ def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> No
     """Load what the halves need, and run them until SIGTERM or SIGINT. Raises ConfigError."""
     path = config.find(config_file)
     loaded = config.load(path)
-    mistakes = _unwritable(path, loaded.state_dir)
+    mistakes: list[Mistake] = []
     known_accounts, known_sites = accounts.Accounts(), sites.Sites()
     if receiving:
         known_accounts, found = accounts.load(loaded.accounts)
@@ -48,7 +48,7 @@ def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> No
     if dispatching:
         known_sites, found = sites.load(loaded.sites)
         mistakes += found
-    if mistakes:
+    if mistakes := mistakes or _unwritable(path, loaded.state_dir):
         raise ConfigError(mistakes)
     lines = log.configure()
     try:

@@ -19,7 +19,7 @@ UNWRAPPED_COLUMNS: Final = 250
 
 def print_json(told: object) -> None:
     """Print one object on one line, at once: whoever reads a pipe need not wait for the next."""
-    print(msgspec.json.encode(told).decode(), flush=True)
+    print(msgspec.json.encode(told, enc_hook=str).decode(), flush=True)
 
 
 def fail(message: str, *, reason: str = "", json: bool = False) -> NoReturn:

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
+from arcgate.output import AsJson, print_json
 from receiver import config
-from receiver.load import ConfigError
+from receiver.load import ConfigError, Mistake
 
 ConfigFile = Annotated[
     Path | None,
@@ -56,7 +57,7 @@ def dispatch(config_file: ConfigFile = None) -> None:
     _serve(config_file, receiving=False, dispatching=True)
 
 
-def check(config_file: ConfigFile = None) -> None:
+def check(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
     """
     Load the configuration, the accounts and the sites, and print every mistake; exits 2 where there is any.
 
@@ -65,14 +66,29 @@ def check(config_file: ConfigFile = None) -> None:
     from dispatch import sites
     from receiver import accounts
 
+    mistakes: list[Mistake] = []
+    listeners = 0
     with refusing():
         path = config.find(config_file)
-        loaded = config.load(path)
-        known_accounts, account_mistakes = accounts.load(loaded.accounts)
-        known_sites, site_mistakes = sites.load(loaded.sites)
-        if mistakes := account_mistakes + site_mistakes:
+        try:
+            listeners = len(config.load(path).listeners)
+        except ConfigError as error:
+            mistakes += error.mistakes
+        account_folder, site_folder = config.folders(path)
+        known_accounts, found = accounts.load(account_folder)
+        mistakes += found
+        known_sites, found = sites.load(site_folder)
+        mistakes += found
+        if mistakes and not json:
             raise ConfigError(mistakes)
-    print(f"{path}: good: {len(loaded.listeners)} listeners, {len(known_accounts)} accounts, {len(known_sites)} sites")
+    for mistake in mistakes:
+        print_json(mistake)
+    if mistakes:
+        raise typer.Exit(2)
+    if json:
+        print_json({"config": path, "listeners": listeners, "accounts": len(known_accounts), "sites": len(known_sites)})
+    else:
+        print(f"{path}: good: {listeners} listeners, {len(known_accounts)} accounts, {len(known_sites)} sites")
 
 
 @contextmanager

@@ -127,13 +127,16 @@ def connect(url: str, state_dir: Path) -> Redis:
 
     url: "embedded", or redis:// rediss:// unix://. state_dir: where the embedded server lives.
     Nothing is retried here: a claim sent twice would take two alarms, and the follower has to see each fault.
-    Raises ValueError for another url.
+    Raises QueueRefused for one that cannot be read, ValueError for another kind.
     """
     if url == EMBEDDED:
         url = f"unix://{socket_path(state_dir)}"
     elif urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
         raise ValueError(f"{url!r}: write embedded, redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH")
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S_MAX, socket_connect_timeout=CONNECT_S_MAX)
+    try:
+        return Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=ANSWER_S_MAX, socket_connect_timeout=CONNECT_S_MAX)
+    except ValueError:  # its text may hold a piece of the password
+        raise QueueRefused("the url cannot be read: does a password hold / # ? or @? Write them as %2F %23 %3F %40") from None
 
 
 class AlarmQueue:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from redis.exceptions import RedisError
 
+from dispatch.alarm import Priority
 from dispatch.alarm_queue import EMBEDDED, AlarmQueue, connect
 from dispatch.embedded import EmbeddedValkey
 from dispatch.follow import CursorBeyondJournal, Follower
@@ -171,8 +172,11 @@ _NOT_TOLD: Final = frozenset({"act", "note", "cursors"})
 """A note is for the register: it may name people."""
 
 
-def _told(fields: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in fields.items() if key not in _NOT_TOLD}
+def _told(fields: dict[str, str]) -> dict[str, Any]:
+    """Write an act as the other lines write the same things: numbers as numbers, a priority by its name."""
+    told: dict[str, Any] = {key: value for key, value in fields.items() if key not in _NOT_TOLD}
+    priority = Priority(int(fields["priority"])).name.lower()
+    return told | {"events": int(fields["events"]), "fence": int(fields["fence"]), "priority": priority}
 
 
 def _say_exit(code: int, restart_s: float) -> None:

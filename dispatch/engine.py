@@ -28,6 +28,9 @@ JOINING: Final = frozenset({Category.OPENING, Category.CLOSING, Category.CANCEL}
 
 _LANGUAGES: Final = ("en", "fr")
 
+NO_RESTORES: Final = frozenset({Category.OPENING, Category.CLOSING, Category.UNKNOWN})
+"""Contact ID sends a closing as a restore, and a restore of nobody knows what may be bad news."""
+
 
 class Decision(msgspec.Struct, frozen=True):
     """What follows from one entry: the site's next state, and one placement for each event."""
@@ -149,10 +152,10 @@ def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: 
     default = DEFAULTS.code[language].get((event.format, event.code)) or DEFAULTS.category[language][event.category]
     order = _follow(site, event, default, now) if site.instructions else default
     priority = order.priority
-    restored = event.qualifier is Qualifier.RESTORE
+    restored = event.qualifier is Qualifier.RESTORE and event.category not in NO_RESTORES
     if event.life_safety:
         priority = min(priority, default.priority)
-    elif restored and order is default and event.category is not Category.UNKNOWN:
+    elif restored:
         priority = Priority.LOG  # good news needs nobody, whatever the bad news needed
     if event.category is Category.GENERATED and site.id.startswith(GHOST):
         action, priority = Action.LOG, Priority.LOG  # a refused frame of an account that nobody knows

@@ -11,7 +11,7 @@ own positions. What this process knows of the sites' states is a guess that the 
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,8 +28,9 @@ from receiver.journal import Entry, JournalError, JournalReader
 from receiver.log import LineWriter, lines
 
 BATCH_ENTRIES_MAX: Final = 256
-POLL_S: Final = 0.005
-"""How often the journal is asked whether it has grown; asking costs microseconds."""
+POLL_S_FIRST: Final = 0.002
+POLL_S_MAX: Final = 0.02
+"""How often the journal is asked whether it has grown: asking costs microseconds, waking up for it a good deal more."""
 LOOK_S: Final = 1.0
 """How often a quiet follower looks whether the queue has what it had: a night without reports must not hide a loss."""
 SLICE_ENTRIES: Final = 16
@@ -52,6 +53,11 @@ class _Known(msgspec.Struct):
     at: int = 0
     """The last position of this journal applied."""
     state: states.SiteState = states.SiteState()
+
+
+_BySite = dict[str, tuple[Site, list[Entry]]]
+_Decided = dict[str, tuple[SiteChange, _Known]]
+"""By site: what is to be committed, and what Redis will hold then."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -94,8 +100,7 @@ class Follower:
                     )
                 self._say_back(reader)
                 wait_s = AWAY_S_FIRST
-                while True:
-                    await self._step(reader)
+                await self._flow(reader)
             except (RedisError, OSError, AlarmRefused, QueueRefused, JournalError) as error:
                 self._say_away(error)
                 await asyncio.sleep(wait_s)
@@ -127,35 +132,54 @@ class Follower:
                 await asyncio.sleep(0.2)
         return self._reader
 
-    async def _step(self, reader: JournalReader) -> None:
-        """Dispatch the next entries, or wait for some."""
-        seen = reader.changed()
-        entries = await asyncio.to_thread(reader.read, self.cursor, BATCH_ENTRIES_MAX)
-        if entries:
-            await self._apply(reader.id, entries)
-            self.cursor = entries[-1].position
-            return
-        look_at = time.monotonic() + LOOK_S
+    async def _flow(self, reader: JournalReader) -> None:
+        """Dispatch for ever. While Redis commits one batch, the next is read and decided on what the first will leave."""
+        sending: asyncio.Task[bool] | None = None
+        position, ahead = self.cursor, dict[str, _Known]()
+        try:
+            while True:
+                seen = reader.changed()
+                entries = await asyncio.to_thread(reader.read, position, BATCH_ENTRIES_MAX)
+                sites = self._by_site(entries)
+                decided = await self._decide_all(reader.id, sites, ahead)
+                if sending and not await sending:  # it did not go as foreseen
+                    decided = await self._decide_all(reader.id, sites, {})
+                sending, ahead = None, {site: after for site, (_, after) in decided.items()}
+                if entries:
+                    position = entries[-1].position
+                    sending = asyncio.create_task(self._commit(reader.id, position, sites, decided))
+                else:
+                    await self._wait(reader, seen)
+        finally:
+            if sending:
+                sending.cancel()
+                await asyncio.wait([sending])
+
+    async def _wait(self, reader: JournalReader, seen: int) -> None:
+        """Return when the journal has grown; look at the queue meanwhile."""
+        look_at, poll_s = time.monotonic() + LOOK_S, POLL_S_FIRST
         while reader.changed() == seen:
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(poll_s)
+            poll_s = min(1.5 * poll_s, POLL_S_MAX)
             if time.monotonic() > look_at:
                 await self._queue.put(reader.id, self.cursor, [])  # refused as BEHIND where the server has lost what it had
                 return
 
-    async def _apply(self, journal: str, entries: Sequence[Entry]) -> None:
-        """Commit a batch; sites whose state was another one are decided again, on what they hold."""
-        undone = self._by_site(entries)
+    async def _commit(self, journal: str, position: int, sites: _BySite, decided: _Decided) -> bool:
+        """Commit a batch; sites whose state was another one are decided again, on what they hold. Says whether none was."""
+        foreseen = True
         while True:
-            changes = [change for site, own in undone.values() if (change := await self._decide(journal, site, own))]
-            result = await self._queue.put(journal, entries[-1].position, [change for change, _ in changes])
-            self._learn(result, changes)
-            self._say_placed(result.placed, {change.site: change for change, _ in changes})
+            result = await self._queue.put(journal, position, [change for change, _ in decided.values()])
+            self._learn(result, decided)
+            self._say_placed(result.placed, decided)
             if not result.moved:
-                return
-            undone = {now.site: undone[now.site] for now in result.moved}
+                self.cursor = position
+                return foreseen
+            foreseen = False
+            decided = await self._decide_all(journal, {now.site: sites[now.site] for now in result.moved}, {})
 
-    def _by_site(self, entries: Iterable[Entry]) -> dict[str, tuple[Site, list[Entry]]]:
-        sites: dict[str, tuple[Site, list[Entry]]] = {}
+    def _by_site(self, entries: Iterable[Entry]) -> _BySite:
+        sites: _BySite = {}
         for entry in entries:
             report = entry.report
             if not report.events:
@@ -166,57 +190,55 @@ class Follower:
             sites.setdefault(site.id, (site, []))[1].append(entry)
         return sites
 
-    async def _decide(self, journal: str, site: Site, entries: Sequence[Entry]) -> tuple[SiteChange, states.SiteState] | None:
-        """Decide a site's entries in their order; None where all of them are applied already."""
-        known = self._known.get(site.id) or _Known()
-        state, events = known.state, []
-        fresh = [entry for entry in entries if entry.position > known.at]
-        for entry in fresh:
-            decision = decide(site, state, entry, journal, entry.report.received_at)
-            state = decision.state
-            events += [_put_event(placement, entry) for placement in decision.placements if placement.action is not Action.LOG]
-            self._decided += 1
-            if self._decided % SLICE_ENTRIES == 0:
-                await asyncio.sleep(0)
-        if not fresh:
-            return None
-        change = SiteChange(
-            site=site.id,
-            name=site.name,
-            version=known.version,
-            state=states.encode(state).decode(),
-            position=fresh[-1].position,
-            events=tuple(events),
-            ghost=site.id.startswith(GHOST),
-        )
-        return change, state
+    async def _decide_all(self, journal: str, sites: _BySite, ahead: Mapping[str, _Known]) -> _Decided:
+        """Decide each site's entries on what Redis holds of it, or will hold once what is on its way is committed (`ahead`)."""
+        decided: _Decided = {}
+        for site, entries in sites.values():
+            known = ahead.get(site.id) or self._known.get(site.id) or _Known()
+            fresh = [entry for entry in entries if entry.position > known.at]
+            if not fresh:
+                continue
+            state, events = known.state, list[PutEvent]()
+            for entry in fresh:
+                decision = decide(site, state, entry, journal, entry.report.received_at)
+                state = decision.state
+                events += [
+                    _put_event(placement, entry) for placement in decision.placements if placement.action is not Action.LOG
+                ]
+                self._decided += 1
+                if self._decided % SLICE_ENTRIES == 0:
+                    await asyncio.sleep(0)
+            change = SiteChange(
+                site=site.id,
+                name=site.name,
+                version=known.version,
+                state=states.encode(state).decode(),
+                position=fresh[-1].position,
+                ghost=site.id.startswith(GHOST),
+                events=tuple(events),
+            )
+            decided[site.id] = change, _Known(known.version + 1, change.position, state)
+        return decided
 
-    def _learn(self, result: PutResult, changes: Iterable[tuple[SiteChange, states.SiteState]]) -> None:
+    def _learn(self, result: PutResult, decided: _Decided) -> None:
         """Remember what Redis holds now, of the sites that were heard last."""
-        known = {now.site: _Known(now.version, now.at, states.decode(now.state)) for now in result.moved}
-        for change, state in changes:
-            if change.site not in known:
-                known[change.site] = _Known(change.version + 1, change.position, state)
+        known = {site: after for site, (_, after) in decided.items()}
+        known |= {now.site: _Known(now.version, now.at, states.decode(now.state)) for now in result.moved}
         for site, now in known.items():
             self._known[site] = now
             self._known.move_to_end(site)
         while len(self._known) > SITES_REMEMBERED:
             self._known.popitem(last=False)
 
-    def _say_placed(self, placed: Iterable[Placed], changes: dict[str, SiteChange]) -> None:
-        site_of = {event.id: change.site for change in changes.values() for event in change.events}
+    def _say_placed(self, placed: Iterable[Placed], decided: _Decided) -> None:
+        """Tell what became of each event: one line each, all in one go."""
+        site_of = {event.id: change.site for change, _ in decided.values() for event in change.events}
         rows = []
         for event in placed:
             self.counts[event.what] = self.counts.get(event.what, 0) + 1
-            rows.append(
-                {
-                    "event": _LINES[event.what],
-                    "id": event.event,
-                    "alarm": event.alarm,
-                    "site": site_of[event.event],
-                    "priority": event.priority.name.lower(),
-                }
-            )
+            priority = event.priority.name.lower()
+            line = {"event": _LINES[event.what], "id": event.event, "alarm": event.alarm, "site": site_of[event.event]}
+            rows.append(line | {"priority": priority})
         if rows:
             self._lines.write(lines("info", rows))
 

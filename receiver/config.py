@@ -5,6 +5,7 @@ The gateway's own file, arcgate.toml: where things are, and what listens where.
 """
 
 import os
+import tomllib
 from collections import Counter
 from functools import reduce
 from operator import or_
@@ -137,6 +138,16 @@ def load(path: Path) -> Config:
         raise ConfigError(mistakes)
     home = path.parent
     return Config(home / content.state_dir, home / content.accounts, home / content.sites, content.redis, listeners)
+
+
+def folders(path: Path) -> tuple[Path, Path]:
+    """Say where the accounts and the sites are, as far as a file that may hold mistakes says it: so that all are told at once."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        raw = {}
+    accounts, sites = (str(raw.get(key, key)).replace("\0", "") for key in ("accounts", "sites"))
+    return path.parent / accounts, path.parent / sites
 
 
 def _listener(flat: msgspec.Struct) -> Listener:

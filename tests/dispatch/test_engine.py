@@ -124,11 +124,12 @@ def test_a_restore_joins_and_makes_nothing_more_urgent(category: Category) -> No
         assert (placement.action, placement.priority) == (Action.JOIN, Priority.LOG)
 
 
-def test_a_site_may_raise_a_restore_and_an_opening() -> None:
+def test_a_site_may_raise_an_opening_or_closing_and_never_a_restore() -> None:
     wanted = instruction("schedule")
-    assert place(event(Category.POWER, Qualifier.RESTORE), wanted).action is Action.RAISE
     assert place(event(Category.OPENING), wanted).action is Action.RAISE
-    assert place(event(Category.POWER, Qualifier.RESTORE), instruction("log")).action is Action.JOIN
+    assert place(event(Category.CLOSING, Qualifier.RESTORE), wanted).action is Action.RAISE  # as Contact ID sends it
+    assert place(event(Category.POWER, Qualifier.RESTORE), wanted).action is Action.JOIN
+    assert place(event(Category.BURGLARY, Qualifier.RESTORE), instruction("intrusion")).priority is Priority.LOG
 
 
 def test_a_site_may_log_what_hangs_on_no_life() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 
 import pytest
 from structlog.testing import capture_logs
@@ -120,11 +121,11 @@ async def test_a_panel_that_vanished_is_noticed_by_keepalive(door: Door) -> None
 
 
 async def test_refuse_new_lets_nobody_in_and_reads_nobody(door: Door) -> None:
-    panel = await door.proven()
+    panel, address = await door.proven(), door.address
     door.listener.refuse_new()
     panel.send(null(2))
     with pytest.raises(ConnectionError):
-        await door.panel()
+        await asyncio.open_connection(*address)
     assert door.listener.counts["link_tests"] == 1
 
 
@@ -140,12 +141,25 @@ async def test_a_peer_that_takes_no_answers_is_cut_at_the_end(open_door: OpenDoo
     await until(lambda: not door.listener.connections)
 
 
-async def test_a_connection_accepted_in_the_moment_of_the_end_is_closed(door: Door) -> None:
-    """The stock loop, unlike uvloop, runs other tasks between accepting a connection and handing it over."""
-    door.listener.refuse_new()
+async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journal: Journal) -> None:
+    """The loop may run other tasks between accepting a connection and handing it over."""
+    listener = TcpListener(listen(), journal)
+    await listener.open()
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
     here, there = socket.socketpair()
-    await asyncio.get_running_loop().connect_accepted_socket(door.listener._accept, here)
-    there.setblocking(False)
-    assert await asyncio.get_running_loop().sock_recv(there, 10) == b""
-    assert door.listener.connections == 0
-    there.close()
+
+    def end() -> None:
+        listener.refuse_new()
+        listener.close_sessions()
+        ended.set()
+
+    loop.add_reader(here, lambda: (loop.remove_reader(here), loop.call_soon(end)))
+    await asyncio.sleep(0.01)
+    there.send(b"the end")
+    with here, there, socket.create_connection(Door(listener).address) as connection:
+        connection.setblocking(False)
+        await ended.wait()
+        await listener.closed()
+        with suppress(ConnectionResetError):
+            assert await loop.sock_recv(connection, 10) == b""
+    assert listener.connections == 0

@@ -1,0 +1,65 @@
+"""Redis dies under load: reports are acknowledged as before, and all of them are queued once when it is back."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Centre
+from tests.acceptance.panels import Panels, longest_gap_ms
+from tests.valkey import Valkey
+
+
+async def test_kill_9_of_the_embedded_valkey(centre: Centre) -> None:
+    centre.start()
+    panels = Panels(40, 2)
+    load = asyncio.create_task(panels.report(await centre.address()))
+    for _ in range(2):
+        await asyncio.sleep(0.5)
+        (valkey,) = centre.valkeys()
+        killed_at = time.monotonic()
+        os.kill(valkey, signal.SIGKILL)
+        async with asyncio.timeout(10):
+            while set(centre.valkeys()) <= {valkey}:  # noqa: ASYNC110 - another process's start sends no event
+                await asyncio.sleep(0.01)
+        assert panels.acked_between(killed_at, time.monotonic())
+    await asyncio.sleep(0.5)
+    panels.stop()
+    await load
+    await centre.settled()
+    await centre.check(panels)
+    assert len(centre.logged("valkey_exited")) == 2
+    print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201
+
+
+@pytest.mark.parametrize(("frozen", "away_s"), [(False, 4.0), (True, 6.0)], ids=["stopped", "frozen"])
+async def test_an_external_valkey_is_away_for_seconds(tmp_path: Path, *, frozen: bool, away_s: float) -> None:
+    """Frozen, it refuses nothing and answers nothing: longer than the time that its answers are waited for."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    centre = Centre(tmp_path, server.url)
+    try:
+        centre.start()
+        panels = Panels(20, 3)
+        load = asyncio.create_task(panels.report(await centre.address()))
+        await asyncio.sleep(0.5)
+        (server.freeze if frozen else server.stop)()
+        away_at = time.monotonic()
+        await asyncio.sleep(away_s)
+        back_at = time.monotonic()
+        (server.thaw if frozen else server.start)()
+        await asyncio.sleep(0.5)
+        panels.stop()
+        await load
+        assert panels.acked_between(away_at + 0.1, back_at) > 100
+        await centre.settled()
+        await centre.check(panels)
+        assert centre.logged("queue_away")
+        assert centre.stop() == 0
+        print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201
+    finally:
+        centre.stop(signal.SIGKILL)
+        server.stop()
