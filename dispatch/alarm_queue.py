@@ -7,6 +7,7 @@ A verb that the queue refuses raises `AlarmRefused`; a fault of the connection o
 After such a fault the follower calls `cursor` again and goes on from there: the server may have lost its last second.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -274,6 +275,19 @@ class AlarmQueue:
             for acts in streams
             for act, fields in acts
         ]
+
+
+async def end(*tasks: asyncio.Task[Any], again_s: float = 0.1) -> None:
+    """
+    Cancel tasks that speak with Redis, every `again_s` until they are over.
+
+    Once is not enough: redis-py sends under `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes
+    in the moment when the sending ends.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=again_s)
 
 
 def _ms(seconds: float) -> int:

@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from dispatch.alarm import Priority
-from dispatch.alarm_queue import EMBEDDED, AlarmQueue, connect
+from dispatch.alarm_queue import EMBEDDED, AlarmQueue, connect, end
 from dispatch.embedded import EmbeddedValkey
 from dispatch.follow import CursorBeyondJournal, Follower
 from dispatch.sites import Sites
@@ -27,7 +27,6 @@ TICK_S: Final = 1.0
 AWAY_SAID_S_MAX: Final = 60.0
 AGAIN_S: Final = 1.0
 """After a fault that nobody thought of."""
-CANCEL_AGAIN_S: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -147,19 +146,6 @@ class Dispatcher:
             if acts:
                 after = acts[-1][0]
                 self._lines.write(lines("info", [{"event": _ACTS.get(act["act"], act["act"]), **_told(act)} for _, act in acts]))
-
-
-async def end(*tasks: asyncio.Task[Any]) -> None:
-    """
-    Cancel tasks that speak with Redis, until they are over.
-
-    Once is not enough: redis-py sends under `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes
-    in the moment when the sending ends.
-    """
-    while pending := [task for task in tasks if not task.done()]:
-        for task in pending:
-            task.cancel()
-        await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
 
 
 _ACTS: Final = {

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from dispatch import state as states
 from dispatch.alarm import Action, Placement
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
 from dispatch.engine import decide
 from dispatch.sites import GHOST, Site, Sites, ghost
 from protocols import codes
@@ -152,8 +152,7 @@ class Follower:
                     await self._wait(reader, seen)
         finally:
             if sending:
-                sending.cancel()
-                await asyncio.wait([sending])
+                await end(sending, again_s=0.01)  # sooner than the one who ends this
 
     async def _wait(self, reader: JournalReader, seen: int) -> None:
         """Return when the journal has grown; look at the queue meanwhile."""

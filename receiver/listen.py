@@ -99,16 +99,17 @@ class TcpListener:
             self._sweep.cancel()
         self._server.close()
         for session in self._sessions:
-            session.transport.pause_reading()
+            session.stop_reading()
 
     def close_sessions(self) -> None:
-        """Close every connection once what was written to it has gone."""
-        for session in list(self._sessions):
+        """Close every connection whose peer has its answers."""
+        for session in [session for session in self._sessions if session.answers_arrived]:
             session.transport.close()
 
     async def closed(self) -> None:
-        """Wait until every connection is closed, for two seconds; then cut those that do not take their answers."""
+        """Close every connection; for two seconds, wait until each peer has its answers, then cut those that do not take them."""
         for _ in range(40):
+            self.close_sessions()
             if not self._sessions:
                 return
             await asyncio.sleep(0.05)

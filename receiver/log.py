@@ -28,7 +28,8 @@ class LineWriter:
     def __init__(self, descriptor: int) -> None:
         """descriptor: where to write, open as long as this lives."""
         self._descriptor = descriptor
-        self._console = structlog.dev.ConsoleRenderer() if os.isatty(descriptor) else None
+        # Escaped: a peer's bytes must not take over the terminal of who watches
+        self._console = structlog.dev.ConsoleRenderer(repr_native_str=True) if os.isatty(descriptor) else None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._counting = Lock()
         self._backlog = 0
@@ -67,13 +68,8 @@ class LineWriter:
 
     def _render(self, line: bytes) -> bytes:
         assert self._console
-        values = {key: _visible(value) if key != "exception" else value for key, value in msgspec.json.decode(line).items()}
+        values = msgspec.json.decode(line)
         return f"{self._console(None, '', values)}\n".encode()
-
-
-def _visible(value: object) -> object:
-    """Escape what a peer could send to take over the terminal of who watches the log."""
-    return value if not isinstance(value, str) or value.isprintable() else value.encode("unicode_escape").decode()
 
 
 def configure() -> LineWriter:

@@ -25,4 +25,4 @@ def notify(state: str) -> None:
 def watchdog_s() -> float | None:
     """Return how often systemd wants to hear WATCHDOG=1, in seconds: half its limit; None where it does not ask."""
     limit_us = os.environ.get("WATCHDOG_USEC", "")
-    return int(limit_us) / 2_000_000 if limit_us.isdigit() and int(limit_us) else None
+    return int(limit_us) / 2_000_000 if limit_us.isdecimal() and int(limit_us) else None

@@ -67,8 +67,6 @@ class Receiver:
         for listener in self._listeners:
             listener.refuse_new()
         await self.journal.close()
-        for listener in self._listeners:
-            listener.close_sessions()
         await asyncio.gather(*(listener.closed() for listener in self._listeners))
         await self._status.close()
         log.info("receiver_stopped", position=self.journal.durable)

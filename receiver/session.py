@@ -12,7 +12,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from fcntl import ioctl
 from functools import partial
+from termios import TIOCOUTQ
 from typing import Final, cast
 
 import structlog
@@ -23,8 +25,8 @@ from receiver.journal import Journal, Report
 
 NOISE_BYTES_MAX: Final = 256 * 1024
 """So much without one whole frame, and the connection is closed: whoever speaks there is no panel."""
-UNANSWERED_MAX: Final = 64
-"""So many reads may wait for the disk; until then the peer is not read further."""
+UNANSWERED_MAX: Final = 1024
+"""So many frames of a peer may wait for the disk, and what one read brings beyond; until then it is not read further."""
 REJECTED_LINES_MAX: Final = 20
 """So many refusals of one connection are logged one by one; the rest is counted."""
 
@@ -44,6 +46,8 @@ class Session(asyncio.Protocol):
         self._listener, self._link, self._journal, self._counts, self._on_end = listener, link, journal, counts, on_end
         self._deaf = False
         """Whether the peer lets our answers pile up."""
+        self._ending = False
+        """Whether we read no more, whatever happens."""
         self._peer = ""
         self._tested = False
         self._rejected = 0
@@ -59,7 +63,7 @@ class Session(asyncio.Protocol):
         now = datetime.now(UTC)
         if received := self._link.receive(data, now):
             self._take(received, now)
-        elif self._link.noise_bytes > NOISE_BYTES_MAX:
+        if self._link.noise_bytes > NOISE_BYTES_MAX:
             self.close("too much noise: no whole frame in it")
 
     def _take(self, received: list[Received], now: datetime) -> None:
@@ -77,8 +81,8 @@ class Session(asyncio.Protocol):
             replies.append(item.reply)
         reply = b"".join(replies)
         if reports or self.unanswered:
-            self.unanswered += 1
-            if self.unanswered == UNANSWERED_MAX:
+            self.unanswered += len(received)
+            if self.unanswered >= UNANSWERED_MAX:
                 self.transport.pause_reading()
             self._journal.append(reports, partial(self._on_durable, reply, len(received)))
         elif self._journal.writable:
@@ -87,9 +91,9 @@ class Session(asyncio.Protocol):
     def _on_durable(self, reply: bytes, frames: int) -> None:
         """All that `reply` acknowledges is on disk."""
         self._send(reply, frames)
-        self.unanswered -= 1
-        if self.unanswered == UNANSWERED_MAX - 1 and not self._deaf:
-            self.transport.resume_reading()
+        self.unanswered -= frames
+        if self.unanswered < UNANSWERED_MAX <= self.unanswered + frames:
+            self._read_on()
 
     def _send(self, reply: bytes, frames: int) -> None:
         if reply and not self.transport.is_closing():
@@ -126,7 +130,23 @@ class Session(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Read on."""
         self._deaf = False
-        if self.unanswered < UNANSWERED_MAX:
+        self._read_on()
+
+    def stop_reading(self) -> None:
+        """Take no more from the peer; what was taken is still answered."""
+        self._ending = True
+        self.transport.pause_reading()
+
+    @property
+    def answers_arrived(self) -> bool:
+        """Whether the peer's system has all our answers. A close before that, with bytes of its own unread, takes them back."""
+        if self.transport.is_closing():
+            return True
+        on_the_way = ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
+        return not any(on_the_way) and not self.transport.get_write_buffer_size()
+
+    def _read_on(self) -> None:
+        if self.unanswered < UNANSWERED_MAX and not self._deaf and not self._ending:
             self.transport.resume_reading()
 
     def close(self, why: str) -> None:

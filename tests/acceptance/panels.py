@@ -1,6 +1,7 @@
 """Panels that report as fast as they are answered, and remember what was acknowledged and when."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Iterable
@@ -105,5 +106,4 @@ class Panels:
 
 def longest_gap_ms(moments: Iterable[float]) -> float:
     """Give the longest time between two of the moments."""
-    ordered = sorted(moments)
-    return max((b - a for a, b in zip(ordered, ordered[1:], strict=False)), default=0.0) * 1000
+    return max((later - earlier for earlier, later in itertools.pairwise(sorted(moments))), default=0.0) * 1000

@@ -14,8 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dispatch.alarm_queue import AlarmQueue, connect
-from dispatch.dispatcher import end
+from dispatch.alarm_queue import AlarmQueue, connect, end
 from dispatch.follow import Follower
 from dispatch.sites import Site, Sites
 from protocols import dc09

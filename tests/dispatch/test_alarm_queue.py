@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from dispatch.alarm import Alarm, AlarmState, Priority
-from dispatch.alarm_queue import AlarmQueue, QueueRefused, SiteChange, connect
+from dispatch.alarm_queue import AlarmQueue, QueueRefused, SiteChange, connect, end
 from protocols.event import Category
 from tests.dispatch.desk import AT, Follower, J, claim, event, fence, refused, run_out
 
@@ -271,6 +271,20 @@ async def test_a_server_that_is_away_is_a_fault_of_the_connection(tmp_path: Path
     async with connect(f"unix://{tmp_path}/none.sock", tmp_path) as client:
         with pytest.raises(RedisConnectionError):
             await AlarmQueue(client, "main").cursor(J)
+
+
+async def test_a_cancellation_that_redis_py_swallows_is_repeated(queue: AlarmQueue) -> None:
+    """Cancelled in the turn of the loop in which the sending ends, often enough to meet it."""
+
+    async def wait_for_acts() -> None:
+        while True:
+            await queue.acts("0-0", 2000)
+
+    for turns in range(16):
+        task = asyncio.create_task(wait_for_acts())
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        await asyncio.wait_for(end(task), 5)
 
 
 def test_another_url_is_refused(tmp_path: Path) -> None:

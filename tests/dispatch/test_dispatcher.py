@@ -119,20 +119,6 @@ async def test_an_event_s_id_runs_from_the_journal_to_the_close(here: Centre, qu
     assert "Ann" not in (here.folder / "log.jsonl").read_text()
 
 
-async def test_a_cancellation_that_redis_py_swallows_is_repeated(queue: AlarmQueue) -> None:
-    """Cancelled in the turn of the loop in which the sending ends, often enough to meet it."""
-
-    async def wait_for_acts() -> None:
-        while True:
-            await queue.acts("0-0", 2000)
-
-    for turns in range(16):
-        task = asyncio.create_task(wait_for_acts())
-        for _ in range(turns % 8):
-            await asyncio.sleep(0)
-        await asyncio.wait_for(dispatcher.end(task), 5)
-
-
 async def test_a_cursor_beyond_the_journal_is_told_in_the_log_again_and_again_and_in_the_status(
     here: Centre, queue: AlarmQueue
 ) -> None:

@@ -115,6 +115,15 @@ async def journal(state_dir: Path) -> AsyncIterator[Journal]:
     await journal.close()
 
 
+def connect(address: tuple[str, int], receive_bytes: int = 0) -> socket.socket:
+    """Return a connected socket; receive_bytes, if not 0: what the system may keep of what it receives."""
+    connection = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.connect(address)
+    return connection
+
+
 class Panel:
     """The other end: a plain TCP client."""
 
@@ -163,12 +172,7 @@ class Door:
     async def panel(self, receive_bytes: int = 0) -> Panel:
         """Connect; returns when the receiver has the connection too. receive_bytes: what the system may keep of its answers."""
         before = self.listener.counts["connections"]
-        family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
-        connection = socket.socket(family)
-        if receive_bytes:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        connection.connect(self.address)
-        panel = Panel(*await asyncio.open_connection(sock=connection))
+        panel = Panel(*await asyncio.open_connection(sock=connect(self.address, receive_bytes)))
         self.panels.append(panel)
         await until(lambda: self.listener.counts["connections"] > before)
         return panel

@@ -129,18 +129,6 @@ async def test_refuse_new_lets_nobody_in_and_reads_nobody(door: Door) -> None:
     assert door.listener.counts["link_tests"] == 1
 
 
-async def test_a_peer_that_takes_no_answers_is_cut_at_the_end(open_door: OpenDoor) -> None:
-    door = await open_door(listen())
-    panel = await door.panel(receive_bytes=4096)
-    panel.send(null(1) * 200_000)
-    (session,) = door.listener._sessions
-    await until(lambda: not session.transport.is_reading())
-    door.listener.refuse_new()
-    door.listener.close_sessions()
-    await door.listener.closed()
-    await until(lambda: not door.listener.connections)
-
-
 async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journal: Journal) -> None:
     """The loop may run other tasks between accepting a connection and handing it over."""
     listener = TcpListener(listen(), journal)

@@ -115,6 +115,12 @@ async def test_64_kb_of_noise_harm_nothing_and_too_much_of_it_closes(door: Door)
     assert [line["why"] for line in logs if line["event"] == "peer_closed"] == ["too much noise: no whole frame in it"]
 
 
+async def test_too_many_damaged_frames_without_a_whole_one_close(door: Door) -> None:
+    panel = await door.proven()
+    panel.send(DAMAGED * (NOISE_BYTES_MAX // len(DAMAGED) + 1000))
+    assert await panel.ended()
+
+
 async def test_frames_between_the_noise_keep_a_connection_open(door: Door) -> None:
     panel = await door.panel()
     for n in range(1, 13):
@@ -159,14 +165,12 @@ async def test_a_connection_cut_in_mid_frame_is_told_and_harms_no_other(door: Do
 async def test_who_leaves_before_the_commit_is_stored_and_harms_no_other(door: Door, journal: Journal, state_dir: Path) -> None:
     panel, other = await door.proven(), await door.proven()
     with held(journal):
-        for n in range(UNANSWERED_MAX):
-            panel.send(event(n))
-            await until(lambda n=n: door.listener.counts["messages"] == n + 1)  # type: ignore[misc]
+        panel.send(event(1) * UNANSWERED_MAX)
+        await until(lambda: door.listener.counts["messages"] == UNANSWERED_MAX)
         other.send(event(1))
         await until(lambda: door.listener.counts["messages"] == UNANSWERED_MAX + 1)
         panel.writer.transport.abort()
-        session_of_panel = next(iter(door.listener._sessions))
-        session_of_panel.close("test")
+        next(iter(door.listener._sessions)).close("it is not read, so its end is not seen")
         await until(lambda: door.listener.connections == 1)
     assert await other.replies(1) == [ack(1)]
     assert len(stored(state_dir)) == UNANSWERED_MAX + 1
@@ -176,15 +180,14 @@ async def test_a_peer_is_not_read_further_while_too_much_waits_for_the_disk(door
     panel, other = await door.proven(), await door.proven()
     counts = door.listener.counts
     with held(journal):
-        for n in range(UNANSWERED_MAX):
-            panel.send(event(n))
-            await until(lambda n=n: counts["messages"] == n + 1)  # type: ignore[misc]
-        panel.send(event(1000), null(1001))
+        panel.send(*map(event, range(UNANSWERED_MAX)))
+        await until(lambda: counts["messages"] == UNANSWERED_MAX)
+        panel.send(event(2000), null(2001))
         for n in range(10):
             other.send(null(n))
             assert await other.replies(1) == [ack(n)]
         assert (counts["messages"], counts["link_tests"]) == (UNANSWERED_MAX, 12)
-    assert await panel.replies(UNANSWERED_MAX + 2) == [ack(n) for n in (*range(UNANSWERED_MAX), 1000, 1001)]
+    assert await panel.replies(UNANSWERED_MAX + 2) == [ack(n) for n in (*range(UNANSWERED_MAX), 2000, 2001)]
 
 
 async def test_a_peer_that_never_reads_its_answers_is_not_read_either(door: Door) -> None:

@@ -1,0 +1,204 @@
+"""The running receiver: it starts whole or not at all, tells how it is, and stops with nothing half-done."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from threading import enumerate as threads
+from typing import cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from receiver import status
+from receiver.accounts import Accounts
+from receiver.config import Config, Listener, Redis
+from receiver.journal import Journal, JournalError
+from receiver.listen import ListenError
+from receiver.log import LineWriter
+from receiver.receive import Receiver, socket_path
+from tests.receiver.conftest import Panel, ack, connect, event, fill_disk, listen, null, stored, until
+
+PANELS = 100
+STOP_S_MAX = 5.0
+
+
+@pytest.fixture
+def log_path(tmp_path: Path) -> Path:
+    return tmp_path / "log"
+
+
+@pytest.fixture
+async def lines(log_path: Path) -> AsyncIterator[LineWriter]:
+    with log_path.open("wb") as file:
+        writer = LineWriter(file.fileno())
+        yield writer
+        writer.close()
+
+
+def config(state_dir: Path, *listeners: Listener) -> Config:
+    return Config(state_dir, state_dir / "accounts", state_dir / "sites", Redis(), listeners or (listen(),))
+
+
+@pytest.fixture
+async def receiver(state_dir: Path, lines: LineWriter) -> AsyncIterator[Receiver]:
+    receiver = Receiver(config(state_dir), Accounts(), lines)
+    await receiver.start()
+    yield receiver
+    if receiver.journal._thread.is_alive():
+        await receiver.stop()
+
+
+async def begin(receiver: Receiver, receive_bytes: int = 0) -> Panel:
+    return Panel(*await asyncio.open_connection(sock=connect(address(receiver), receive_bytes)))
+
+
+def address(receiver: Receiver) -> tuple[str, int]:
+    host, _, port = receiver._listeners[0].addresses[0].rpartition(":")
+    return host, int(port)
+
+
+class BusyPanel(asyncio.Protocol):
+    """Keeps ten reports under way, and notes which were acknowledged."""
+
+    goes_on = True
+
+    def __init__(self, account: str) -> None:
+        self.account, self.sent, self.acknowledged = account, 0, 0
+        self.ended = False
+        self._heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.begin()
+
+    def begin(self) -> None:
+        self.send(10)
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self.sent += 1
+            self.transport.write(event(self.sent, self.account))
+
+    def data_received(self, data: bytes) -> None:
+        *answers, self._heard = (self._heard + data).split(b"\r")
+        for answer in answers:
+            self.acknowledged += 1
+            assert answer + b"\r" == ack(self.acknowledged, self.account)
+        if self.goes_on:
+            self.send(len(answers))
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self.ended = True
+
+
+class LatePanel(BusyPanel):
+    """Sends a flood, and reads no answer before it is told to."""
+
+    goes_on = False
+
+    def begin(self) -> None:
+        self.transport.pause_reading()
+        self.send(9_000)
+
+
+async def test_it_takes_reports_and_says_how_it_is(receiver: Receiver, state_dir: Path, log_path: Path) -> None:
+    panel = await begin(receiver)
+    panel.send(null(1), event(2))
+    assert await panel.replies(2) == [ack(1), ack(2)]
+    told = await status.ask(state_dir / "receive.sock")
+    assert told is not None
+    assert told["journal"] == {"id": receiver.journal.id, "position": 1, "writable": True}
+    (listener,) = told["listeners"]
+    assert listener["name"] == "ip"
+    assert listener["connected"] == 1
+    assert listener["counts"] == {"connections": 1, "link_tests": 1, "messages": 1, "answered": 2}
+    panel.close()
+    await receiver.stop()
+    assert await status.ask(state_dir / "receive.sock") is None
+    assert f'"id":"{receiver.journal.id}-000000000001"' in log_path.read_text()  # noqa: ASYNC240 - a line
+
+
+async def test_what_is_acknowledged_at_the_end_is_what_is_on_disk(receiver: Receiver, state_dir: Path) -> None:
+    """A hundred panels in full flow: all that was stored was acknowledged, and nothing else."""
+    loop = asyncio.get_running_loop()
+    panels = [BusyPanel(f"{1000 + n}") for n in range(PANELS)]
+    for panel in panels:
+        await loop.create_connection(lambda panel=panel: panel, *address(receiver))  # type: ignore[misc]
+    await until(lambda: all(panel.acknowledged > 20 for panel in panels))
+    began = time.monotonic()
+    await receiver.stop()
+    assert time.monotonic() - began < STOP_S_MAX
+    await until(lambda: all(panel.ended for panel in panels))
+    acknowledged = {event(n, panel.account).decode() for panel in panels for n in range(1, panel.acknowledged + 1)}
+    on_disk = stored(state_dir)
+    assert len(on_disk) == len(set(on_disk))
+    assert acknowledged == set(on_disk)
+
+
+async def test_a_peer_that_reads_its_answers_late_has_all_of_them_at_the_end(receiver: Receiver, state_dir: Path) -> None:
+    """A connection closed while bytes of the peer are unread is reset, which would take back what it has not read yet."""
+    panel = LatePanel("1234")
+    await asyncio.get_running_loop().create_connection(lambda: panel, sock=connect(address(receiver), receive_bytes=4096))
+    await until(lambda: receiver.journal.appended > 2000)
+    receiver._listeners[0].refuse_new()
+    panel.transport.resume_reading()
+    await receiver.stop()
+    await until(lambda: panel.ended)
+    assert panel.acknowledged == len(stored(state_dir))
+
+
+async def test_a_peer_that_takes_no_answers_delays_the_end_by_two_seconds_at_most(receiver: Receiver) -> None:
+    panel = await begin(receiver, receive_bytes=4096)
+    panel.send(null(1) * 200_000)
+    (session,) = receiver._listeners[0]._sessions
+    await until(lambda: not session.transport.is_reading())
+    began = time.monotonic()
+    await receiver.stop()
+    assert time.monotonic() - began < STOP_S_MAX
+    panel.writer.transport.abort()
+
+
+@pytest.mark.parametrize("fault", ["port", "second port", "socket"])
+async def test_what_cannot_start_leaves_nothing_open(
+    receiver: Receiver, state_dir: Path, tmp_path: Path, lines: LineWriter, fault: str
+) -> None:
+    other_dir = tmp_path / "other"
+    used = listen(receiver._listeners[0].addresses[0])
+    listeners = {"port": [used], "second port": [listen(), used], "socket": [listen()]}[fault]
+    second = config(other_dir, *listeners)
+    if fault == "socket":
+        (socket_path(second) / "in the way").mkdir(parents=True)
+    with pytest.raises(ListenError, match=r"receive\.sock.*state_dir must be" if fault == "socket" else "in use"):
+        await Receiver(second, Accounts(), lines).start()
+    assert [thread.name for thread in threads()].count("journal") == 1
+    await Journal(other_dir).close()
+    with pytest.raises(JournalError, match="another arcgate writes this journal"):
+        await Receiver(config(state_dir), Accounts(), lines).start()
+
+
+async def test_a_socket_that_a_killed_receiver_left_is_replaced(state_dir: Path, lines: LineWriter) -> None:
+    Path.mkdir(state_dir)
+    Path.touch(state_dir / "receive.sock")
+    receiver = Receiver(config(state_dir), Accounts(), lines)
+    await receiver.start()
+    assert await status.ask(state_dir / "receive.sock")
+    await receiver.stop()
+
+
+async def test_a_failed_journal_is_told_with_what_to_do(receiver: Receiver, state_dir: Path) -> None:
+    panel = await begin(receiver)
+    fill_disk(receiver.journal)
+    with capture_logs() as logs:
+        panel.send(*[event(n) * 20 for n in range(100)])
+        await until(lambda: not receiver.journal.writable)
+    (told,) = [line for line in logs if line["event"] == "journal_failed"]
+    assert told["log_level"] == "critical"
+    assert told["error"] == "database or disk is full"
+    assert "then restart arcgate" in told["todo"]
+    snapshot = await status.ask(state_dir / "receive.sock")
+    assert snapshot is not None
+    assert snapshot["journal"]["writable"] is False
+    await receiver.stop()
+    assert panel.heard.count(b"\r") <= len(stored(state_dir))
+    panel.close()
