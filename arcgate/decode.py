@@ -77,6 +77,7 @@ def _tell(item: Received, protocol: AnyProtocol) -> dict[str, Any]:
         ],
         "reply": escape(item.reply),
         "error": None if isinstance(item, Message | LinkTest) else item.error,
+        "mark": item.mark if isinstance(item, Message) else "",
         "bytes": escape(item.frame),
     }
 
@@ -88,7 +89,7 @@ def _print_page(told: dict[str, Any]) -> None:
     for event in told["events"]:
         rows += [("event", event.pop("label")), *((f"  {key}", value) for key, value in event.items())]
     rows += [("refused", f"{told['error'].reason}: {told['error'].message}")] if told["error"] else []
-    rows += [("reply", told["reply"] or "silence"), ("", " ")]
+    rows += [("marked", told["mark"]), ("reply", told["reply"] or "silence"), ("", " ")]
     page = table("", "", folded=("",))
     for key, value in rows:
         if value not in (None, "", (), False):

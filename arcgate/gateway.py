@@ -86,7 +86,8 @@ async def _gateway(path: Path, receiver: Receiver | None, dispatcher: Dispatcher
     started: list[Receiver | Dispatcher] = []
     try:
         for half in halves:
-            await half.start()
+            if not await _start(half, ended):
+                return
             started.append(half)
         gc.freeze()  # what lives as long as the process need not be looked at again and again
         _log.info("started", config=str(path))
@@ -98,6 +99,19 @@ async def _gateway(path: Path, receiver: Receiver | None, dispatcher: Dispatcher
     finally:
         for half in started:
             await half.stop()
+
+
+async def _start(half: Receiver | Dispatcher, ended: asyncio.Event) -> bool:
+    """Start a half; False where the signal to end came first: a large queue takes its time to be read back."""
+    starting, ending = asyncio.create_task(half.start()), asyncio.create_task(ended.wait())
+    await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait((starting,), timeout=2)
+    return False
 
 
 async def _feed_watchdog() -> None:

@@ -20,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dispatch.alarm import Action, Alarm, Priority
+from dispatch.alarm import Action, Alarm, AlarmState, Priority
 from dispatch.embedded import socket_path
 from protocols.event import Category
 
@@ -304,7 +304,24 @@ def _pairs(flat: Sequence[bytes]) -> Mapping[bytes, bytes]:
 
 
 def _alarm(fields: Mapping[bytes, bytes]) -> Alarm:
-    """Make an alarm of its hash, whose fields are all texts."""
+    """Make an alarm of its hash, whose fields are all texts; one that cannot be read hides no other, and is shown as that."""
     values: dict[str, Any] = {_text(name): _text(value) for name, value in fields.items()}
-    values["steps"] = msgspec.json.decode(values["steps"])
-    return msgspec.convert(values, Alarm, strict=False)
+    try:
+        values["steps"] = msgspec.json.decode(values["steps"])
+        return msgspec.convert(values, Alarm, strict=False)
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
+        odd = {field: values.get(field, "") for field in ("id", "site", "name", "account", "instruction")}
+        fence = values.get("fence", "")
+        return Alarm(
+            **odd,
+            priority=Priority.TECHNICAL,
+            category=Category.UNKNOWN,
+            label=f"This alarm cannot be read: {error}",
+            steps=(),
+            state=AlarmState.CLAIMED if fence else AlarmState.WAITING,
+            opened_at=0,
+            events=0,
+            repeats=0,
+            returned=0,
+            fence=int(fence) if fence.isdigit() else None,
+        )

@@ -28,6 +28,8 @@ JOINING: Final = frozenset({Category.OPENING, Category.CLOSING, Category.CANCEL}
 
 _LANGUAGES: Final = ("en", "fr")
 
+SILENT: Final = frozenset({Category.HOLD_UP, Category.DURESS, Category.PANIC})
+"""Nothing about these goes to the premises first: whatever else fails, their own steps are shown."""
 NO_RESTORES: Final = frozenset({Category.OPENING, Category.CLOSING, Category.UNKNOWN})
 """Contact ID sends a closing as a restore, and a restore of nobody knows what may be bad news."""
 
@@ -175,7 +177,8 @@ def _follow(site: Site, event: Event, default: Order, now: datetime) -> Order:
         except Exception:  # noqa: BLE001 - a rule with a fault must not lose an alarm, whatever the fault
             fallback = DEFAULTS.fallback.get(site.language) or DEFAULTS.fallback["en"]
             name = f"{fallback.name}: a condition of {instruction.name!r} failed"
-            return Order(name, min(fallback.priority, default.priority), fallback.steps)
+            steps = default.steps if event.category in SILENT else fallback.steps
+            return Order(name, min(fallback.priority, default.priority), steps)
     return default
 
 

@@ -103,6 +103,9 @@ class Follower:
                 await self._flow(reader)
             except (RedisError, OSError, AlarmRefused, QueueRefused, JournalError) as error:
                 self._say_away(error)
+                if isinstance(error, JournalError) and self._reader:
+                    self._reader.close()
+                    self._reader = None
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, AWAY_S_MAX)
 
@@ -161,6 +164,7 @@ class Follower:
             await asyncio.sleep(poll_s)
             poll_s = min(1.5 * poll_s, POLL_S_MAX)
             if time.monotonic() > look_at:
+                reader.check_place()
                 await self._queue.put(reader.id, self.cursor, [])  # refused as BEHIND where the server has lost what it had
                 return
 

@@ -25,6 +25,8 @@ from protocols.link import LinkTest, Message, Received, Rejected
 
 FRAME_BYTES_MAX: Final = 10 + 0xFFF
 """LF, checksum, length, a body of at most 0xFFF bytes, CR."""
+CLOCK_S_MIN, CLOCK_S_MAX = -40, 20
+"""What a panel's clock may be off, in seconds [SIA DC-09-2013, 5.5.3.2]."""
 _CR: Final = 0x0D
 _NOISE_KEPT: Final = 256
 """So many bytes of noise are shown; the rest is counted."""
@@ -45,19 +47,21 @@ _BODY = re.compile(
     "(?P<encrypted>\*?)(?P<id_token>[^"]{1,20})"
     (?P<echo>                                   # what a reply repeats byte for byte
         (?P<sequence>[0-9]{4})
-        (?:R(?P<receiver>[0-9A-Fa-f]{0,6}))?
-        L(?P<line>[0-9A-Fa-f]{0,6})             # some panels send L without a digit
-        (?:\#(?P<account>[0-9A-Za-z]{0,16}))?
+        (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
+        L(?P<line>[0-9A-Fa-f]{0,16})            # some panels send L without a digit
+        (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?   # any length, any sign: the whole of it, or it would be another's
     )
+    (?=[\[_]|\Z)
     (?:\[(?P<data>[^\]]*)\]?
        (?P<extended>(?:\[[^\]]*\])*)
     )?
-    (?:_(?P<timestamp>\d\d:\d\d:\d\d,\d\d-\d\d-\d{4}))?
+    (?:_(?P<timestamp>.*))?
     (?P<rest>.*)
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_EXTENDED = re.compile(r"\[(\$?.?)([^\]]*)\]", re.DOTALL)
+_EXTENDED = re.compile(r"\[(\$?[^\]]?)([^\]]*)\]")
+_TIME = re.compile(r"(\d\d):(\d\d):(\d\d),(\d\d)-(\d\d)-(\d{4})", re.ASCII)
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +142,9 @@ class Dc09Link:
     def finish(self) -> list[Received]:
         """Say what is left at the end of the connection: bytes that became no frame."""
         left, self._pending = self._pending, b""
+        if _HEADER.match(left) and b"\r" not in left:
+            message = "the frame ends before its CR: was the connection cut off, or the CR forgotten?"
+            return [*self._tell_noise(), Rejected(left, FrameError(Reason.MALFORMED, message))]
         return self._give_up(left) + self._tell_noise()
 
     def _give_up(self, piece: bytes) -> list[Received]:
@@ -185,15 +192,20 @@ def _find_end(buffer: bytes, header: re.Match[bytes], body: int, scanned: int) -
     CR should be; where it lies, the first CR whose checksum fits decides, else the first one after that place. So the result
     is the same however the bytes were cut.
     """
-    by_length = body + int(header[2], 16)
+    by_length, wanted = body + int(header[2], 16), int(header[1], 16)
     limit = header.start() + FRAME_BYTES_MAX
-    end = buffer.find(b"\r", max(body, scanned), limit)
-    while 0 <= end < by_length and arc(buffer[body:end]) != int(header[1], 16):
-        end = buffer.find(b"\r", end + 1, limit)
-    until = limit if end < 0 else end
-    if buffer.find(b"\n", body, until) >= 0 and (cut_off := _HEADER.search(buffer, body, until)):
-        return cut_off.start()
-    return None if end < 0 else end
+    cut_off = _HEADER.search(buffer, body, limit)
+    until = cut_off.end() if cut_off else limit
+    crc, at = 0, body
+    end = buffer.find(b"\r", max(body, scanned), until)
+    while 0 <= end < by_length:
+        crc, at = arc(buffer[at:end], crc), end
+        if crc == wanted:
+            break
+        end = buffer.find(b"\r", end + 1, until)
+    if end >= 0:
+        return end
+    return cut_off.start() if cut_off else None
 
 
 def read_body(frame: bytes, body: bytes, now: datetime) -> Received:
@@ -217,7 +229,8 @@ def read_body(frame: bytes, body: bytes, now: datetime) -> Received:
     if token not in REPORTS:
         message = f"the token {token!r} is in no list of DC-09: the panel is answered DUH, which means not understood"
         return _refuse(frame, match, FrameError(Reason.UNKNOWN_TOKEN, message), build_reply(b"DUH", echo))
-    return Message(frame, _read_events(match, token, now), build_reply(b"ACK", echo), _identity(match))
+    mark = _mark(match["timestamp"], now)
+    return Message(frame, _read_events(match, token, now), build_reply(b"ACK", echo), _identity(match), mark)
 
 
 def _read_events(match: re.Match[str], token: str, now: datetime) -> tuple[Event, ...]:
@@ -269,7 +282,22 @@ def _identity(match: re.Match[str]) -> str:
     last few frames apart; who could forge one could as well repeat the frame.
     """
     end = match.start("timestamp")
-    return f"{ecma_182((match.string[:end] if end >= 0 else match.string).encode()):016x}"
+    return f"{ecma_182((match.string[: end - 1] if end >= 0 else match.string).encode()):016x}"
+
+
+def _mark(timestamp: str | None, now: datetime) -> str:
+    """Say what is wrong with a plain frame's time. It is acknowledged all the same: a NAK makes some panels loop for ever."""
+    if timestamp is None:
+        return ""
+    sent = _time(timestamp)
+    if sent is None:
+        return f"its time cannot be read: {timestamp[:40]!r}"
+    ahead_s = (sent - now).total_seconds()
+    return (
+        ""
+        if CLOCK_S_MIN <= ahead_s <= CLOCK_S_MAX
+        else f"the panel's clock is {abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'behind'}"
+    )
 
 
 def _occurred_at(extended: tuple[tuple[str, str], ...]) -> datetime | None:
@@ -278,8 +306,12 @@ def _occurred_at(extended: tuple[tuple[str, str], ...]) -> datetime | None:
 
 def _time(text: str | None) -> datetime | None:
     """Read HH:MM:SS,MM-DD-YYYY as UTC; None where it is no time."""
+    match = _TIME.fullmatch(text or "")
+    if match is None:
+        return None
+    hour, minute, second, month, day, year = map(int, match.groups())
     try:
-        return datetime.strptime(text or "", "%H:%M:%S,%m-%d-%Y").replace(tzinfo=UTC)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 

@@ -23,6 +23,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     reply: bytes
     identity: str
     """The same for a frame and its retransmission, different for all else: what the link's rule compares, hashed."""
+    mark: str = ""
+    """What was wrong with it, though not so wrong that it was refused: a clock that is off."""
 
 
 class LinkTest(msgspec.Struct, frozen=True, gc=False):

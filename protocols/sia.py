@@ -79,7 +79,8 @@ def parse(  # noqa: PLR0913 - what the link knows of the event comes with its co
     Read the events of one content, in order, at most `EVENTS_MAX`. Empty where no code can be read in it; never raises.
 
     content: DC-03 blocks, without the `#account|` before them. now: the time of receipt, UTC; it completes a time without a date.
-    occurred_at: the link's word, before the content's own. The rest is what the link knows, and goes into each event as it is.
+    occurred_at: the link's word, before the content's own. The rest is what the link knows, and
+    goes into each event as it is; `extended` into the first alone.
     A code that the table does not know is kept, its category is `unknown`.
     """
     plain = _PLAIN.fullmatch(content)
@@ -106,6 +107,7 @@ def parse(  # noqa: PLR0913 - what the link knows of the event comes with its co
         at = occurred_at or _occurred_at(modifier("da"), modifier("ti"), now)
         text = " ".join([text for text in map(str.rstrip, reading.texts) if text]) or None
         events.append(Event(account, form, code, qualifier, category, receiver, line, partition, zone, user, at, text, extended))
+        extended = ()  # once is enough: with each of 64 events it would be a burden that a peer could make us carry
     return tuple(events)
 
 

@@ -112,8 +112,13 @@ def find(config: Path | None) -> Path:
     named = config or os.environ.get("ARCGATE_CONFIG")
     places = (Path(named),) if named else PLACES
     for place in places:
-        if place.exists():
-            return place
+        try:
+            if place.exists():
+                return place
+        except OSError as error:
+            raise ConfigError(
+                [Mistake(str(place), "", f"cannot be looked at: {error.strerror}; are you the right user?")]
+            ) from error
     looked = " and ".join(map(str, places))
     raise ConfigError(
         [Mistake("arcgate.toml", "", f"not there: looked for {looked}; name yours with --config or $ARCGATE_CONFIG")]

@@ -19,7 +19,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any, Final
 import msgspec
 
 from protocols.errors import FrameError
-from protocols.event import Event
+from protocols.event import Category, Event, Format, Qualifier
 from receiver.wal import commits_lost
 
 BATCH_REPORTS_MAX: Final = 1024
@@ -71,8 +71,10 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
     events: tuple[Event, ...]
     identity: str = ""
     """Equal for a frame and its retransmissions."""
+    mark: str = ""
+    """What was wrong with it, where it was taken all the same."""
     error: FrameError | None = None
-    """Why it was refused, where it was."""
+    """Why it was refused, where it was. The last field: `receiver.log` tells it by the end of the JSON."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -233,9 +235,10 @@ class JournalReader:
         try:
             if not self.path.exists():
                 raise JournalError(f"{self.path}: there is no journal yet; `arcgate receive` or `arcgate run` makes it")
+            self._inode = self.path.stat().st_ino
             self._connect()
             row = self._database.execute("SELECT id FROM journal").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise JournalError(f"{self.path}: {error}") from error
         if row is None or not isinstance(row[0], str):
             raise JournalError(f"{self.path}: the journal has no id: it was being created, try again; or it was altered")
@@ -257,14 +260,19 @@ class JournalReader:
         return int(self._rows("SELECT coalesce(max(position), 0) FROM entry")[0][0])
 
     def read(self, after: int, limit: int) -> list[Entry]:
-        """Return at most `limit` entries behind position `after`, in order."""
-        rows = self._rows("SELECT position, digest, body FROM entry WHERE position > ? ORDER BY position LIMIT ?", after, limit)
-        try:
-            return [Entry(position, _decode(body), digest) for position, digest, body in rows]
-        except msgspec.MsgspecError as error:
-            raise JournalError(
-                f"{self.path}: an entry after position {after} cannot be read: {error}; run `arcgate journal verify`"
-            ) from error
+        """
+        Return at most `limit` entries behind position `after`, in order.
+
+        One that was altered, or written by a newer arcgate, becomes a report of just that: it is raised, and holds up nothing.
+        """
+        entries: list[Entry] = []
+        for position, digest, body in self._rows(_AS_BYTES, after, limit):
+            try:
+                report = _decode(body or b"")
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                report = _unreadable(position, error, entries[-1].report.received_at if entries else datetime.now(UTC))
+            entries.append(Entry(position, report, (digest or b"").decode("ascii", "replace")))
+        return entries
 
     def verify(self) -> Iterator[int]:
         """
@@ -302,6 +310,15 @@ class JournalReader:
         version = int(self._rows("PRAGMA data_version")[0][0])
         return -1 if self._still else version
 
+    def check_place(self) -> None:
+        """Raise JournalError where another journal has been put in the place of the one that is read here."""
+        try:
+            inode = self.path.stat().st_ino
+        except OSError as error:
+            raise JournalError(f"{self.path}: the journal was taken away: {error.strerror}") from error
+        if inode != self._inode:
+            raise JournalError(f"{self.path}: another journal was put in its place")
+
     def close(self) -> None:
         """Close the file."""
         self._database.close()
@@ -314,6 +331,13 @@ class JournalReader:
             return self._database.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise JournalError(f"{self.path}: {error}") from error
+
+
+def _unreadable(position: int, error: Exception, at: datetime) -> Report:
+    """Stand in for an entry that cannot be read. at: about when it was received, as the entry before it says; else now."""
+    text = f"Entry {position} of the journal cannot be read: {error}; run `arcgate journal verify`"
+    event = Event("(journal)", Format.ARCGATE, "unreadable_entry", Qualifier.NEW, Category.UNKNOWN, text=text)
+    return Report(at, "", "", "", (event,))
 
 
 def _file(folder: Path) -> Path:

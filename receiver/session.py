@@ -73,31 +73,33 @@ class Session(asyncio.Protocol):
             if type(item) is Message:
                 self.proven = True
                 self._counts["messages"] += 1
-                reports.append(Report(now, self._listener, self._peer, item.frame.decode("latin-1"), item.events, item.identity))
+                frame = item.frame.decode("latin-1")
+                reports.append(Report(now, self._listener, self._peer, frame, item.events, item.identity, item.mark))
             elif type(item) is LinkTest:
                 self._note_link_test(item)
             else:
                 self._note_rejected(cast("Rejected", item), reports, now)
             replies.append(item.reply)
         reply = b"".join(replies)
+        answers = len(replies) - replies.count(b"")
         if reports or self.unanswered:
             self.unanswered += len(received)
             if self.unanswered >= UNANSWERED_MAX:
                 self.transport.pause_reading()
-            self._journal.append(reports, partial(self._on_durable, reply, len(received)))
+            self._journal.append(reports, partial(self._on_durable, reply, answers, len(received)))
         elif self._journal.writable:
-            self._send(reply, len(received))
+            self._send(reply, answers)
 
-    def _on_durable(self, reply: bytes, frames: int) -> None:
+    def _on_durable(self, reply: bytes, answers: int, frames: int) -> None:
         """All that `reply` acknowledges is on disk."""
-        self._send(reply, frames)
+        self._send(reply, answers)
         self.unanswered -= frames
         if self.unanswered < UNANSWERED_MAX <= self.unanswered + frames:
             self._read_on()
 
-    def _send(self, reply: bytes, frames: int) -> None:
+    def _send(self, reply: bytes, answers: int) -> None:
         if reply and not self.transport.is_closing():
-            self._counts["answered"] += frames
+            self._counts["answered"] += answers
             self.transport.write(reply)
 
     def _note_link_test(self, test: LinkTest) -> None:
@@ -116,7 +118,9 @@ class Session(asyncio.Protocol):
         frame = rejected.frame.decode("latin-1")
         self.proven = self.proven or rejected.error.reason not in {Reason.NOISE, Reason.CRC}
         if rejected.events:
-            reports.append(Report(now, self._listener, self._peer, frame, rejected.events, rejected.identity, rejected.error))
+            reports.append(
+                Report(now, self._listener, self._peer, frame, rejected.events, rejected.identity, error=rejected.error)
+            )
             return
         self._rejected += 1
         if self._rejected <= REJECTED_LINES_MAX:

@@ -7,6 +7,7 @@ How a running half tells how it is: a unix socket in the state folder that answe
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ class StatusSocket:
         self._path.unlink(missing_ok=True)
         with _short(self._path) as path:
             self._server = await asyncio.start_unix_server(self._answer, path)
+        self._inode = self._path.stat().st_ino
 
     async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(msgspec.json.encode(self._snapshot(), enc_hook=str))
         writer.close()
 
     async def close(self) -> None:
-        """Stop serving."""
+        """Stop serving. Whoever has taken the place meanwhile keeps it."""
         self._server.close()
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
 
 async def ask(path: Path) -> dict[str, Any] | None:

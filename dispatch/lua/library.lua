@@ -33,6 +33,7 @@
 local LEASE_MS_MIN, LEASE_MS_MAX = 100, 600000
 local OPERATOR_BYTES_MAX, OUTCOME_BYTES_MAX, NOTE_BYTES_MAX = 64, 64, 4096
 local CLOSED_KEPT_S = 86400
+local GHOST_KEPT_S = 86400
 local ACTS_MAX = 100000
 local SWEEP_MAX = 1000 -- expired leases a call
 local LIST_MAX = 10000
@@ -61,6 +62,11 @@ end
 
 local function rank(priority, opened_at)
   return priority * PRIORITY_STEP + opened_at
+end
+
+-- What is known of an account that no site names is forgotten, unless an alarm of it is open: strangers are without number.
+local function keep_ghost(key)
+  if redis.call('HEXISTS', key, 'open') == 1 then redis.call('PERSIST', key) else redis.call('EXPIRE', key, GHOST_KEPT_S) end
 end
 
 -- Adds one act to p:acts; call it while the alarm still has its owner. Further arguments: more fields and values.

@@ -25,11 +25,11 @@ local function open_alarms(p, ids)
   local open = {}
   for id in string.gmatch(ids or '', '%S+') do
     local key = p .. ':alarm:' .. id
-    local alarm = redis.call('HMGET', key, 'state', 'life', 'priority', 'opened_at')
+    local alarm = redis.call('HMGET', key, 'state', 'life', 'priority', 'opened_at', 'category')
     if alarm[1] then
       open[#open + 1] = {
         id = id, key = key, seen = p .. ':seen:' .. id, claimed = alarm[1] == 'claimed', life = alarm[2] == '1',
-        priority = tonumber(alarm[3]), opened_at = tonumber(alarm[4]),
+        priority = tonumber(alarm[3]), opened_at = tonumber(alarm[4]), category = alarm[5],
       }
     end
   end
@@ -43,9 +43,18 @@ local function holder(open, event_id, but)
   end
 end
 
--- The open alarm that an event joins. A life-safety event never joins what an operator has in hand as something lesser.
+-- Nothing about these goes to the premises, so their steps must be the ones that the operator reads.
+local SILENT = { hold_up = true, duress = true, panic = true }
+
+-- The open alarm that an event joins: of its own category if there is one, so that a restore meets its alarm. A life-safety event never
+-- joins what an operator has in hand as something lesser.
 local function joinable(open, event)
-  if not event[LIFE] then return open[1] end
+  if not event[LIFE] then
+    for _, alarm in ipairs(open) do
+      if alarm.category == event[CATEGORY] then return alarm end
+    end
+    return open[1]
+  end
   for _, alarm in ipairs(open) do
     if not alarm.claimed or (alarm.life and alarm.priority <= event[PRIORITY]) then return alarm end
   end
@@ -60,11 +69,12 @@ local function join(p, alarm, event)
     redis.call('HSET', alarm.key, 'life', 1)
     alarm.life = true
   end
-  if event[PRIORITY] >= alarm.priority then return 'joined' end
+  local silent = event[PRIORITY] == alarm.priority and event[LIFE] and SILENT[event[CATEGORY]] and not SILENT[alarm.category]
+  if event[PRIORITY] >= alarm.priority and not silent then return 'joined' end
   redis.call('HSET', alarm.key, 'priority', event[PRIORITY], 'category', event[CATEGORY], 'label', event[LABEL],
     'instruction', event[INSTRUCTION], 'steps', event[STEPS])
   if not alarm.claimed then redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], alarm.opened_at), alarm.id) end
-  alarm.priority = event[PRIORITY]
+  alarm.priority, alarm.category = event[PRIORITY], event[CATEGORY]
   return 'raised'
 end
 
@@ -80,7 +90,8 @@ local function open_alarm(p, site, name, ghost, event)
   redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], event[AT]), id)
   local ids = redis.call('HGET', p .. ':site:' .. site, 'open')
   redis.call('HSET', p .. ':site:' .. site, 'open', ids and ids .. ' ' .. id or id)
-  return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT] }
+  return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT],
+    category = event[CATEGORY] }
 end
 
 -- Whether the minute before `at` has opened as many ghost alarms as people can look at.
@@ -141,6 +152,7 @@ local function apply(p, journal, change, placed)
     end
   end
   redis.call('HSET', key, 'version', version + 1, 'state', change[STATE], at, change[POSITION])
+  if change[GHOST] then keep_ghost(key) end
 end
 
 redis.register_function('arcgate_v1_put', function(keys, args)

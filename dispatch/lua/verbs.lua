@@ -28,7 +28,7 @@ redis.register_function{function_name = 'arcgate_v1_claim', flags = { 'allow-oom
     local id = redis.call('ZPOPMIN', p .. ':waiting')[1]
     if not id then return false end
     local key = p .. ':alarm:' .. id
-    if redis.call('EXISTS', key) == 1 then
+    if redis.call('HEXISTS', key, 'site') == 1 then -- else what is there is no alarm of ours
       -- Never lower than before, even where a failover lost the last fence: the clock has gone on.
       local fence = string.format('%.0f', math.max(tonumber(redis.call('GET', p .. ':fence') or 0) + 1, us))
       redis.call('SET', p .. ':fence', fence)
@@ -74,6 +74,7 @@ local function leave_site(p, site, id)
     if other ~= id then open[#open + 1] = other end
   end
   if #open > 0 then redis.call('HSET', key, 'open', table.concat(open, ' ')) else redis.call('HDEL', key, 'open') end
+  if string.sub(site, 1, 6) == 'ghost:' then keep_ghost(key) end
 end
 
 -- arcgate_v1_close 1 p <id> <fence> <events seen> <outcome> <note>

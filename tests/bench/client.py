@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import cast
 
@@ -49,7 +50,7 @@ def link_tests(total: int, accounts: int) -> list[bytes]:
 class _Panel(asyncio.Protocol):
     def __init__(self, frames: Iterator[bytes], waits: list[float], ended: asyncio.Future[None], running: list[int]) -> None:
         self._frames, self._waits, self._ended, self._running = frames, waits, ended, running
-        self._sent_at = 0.0
+        self._sent_at = deque[float]()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -62,13 +63,20 @@ class _Panel(asyncio.Protocol):
             if not self._running[0] and not self._ended.done():
                 self._ended.set_result(None)
             return
-        self._sent_at = time.perf_counter()
+        self.write(frame)
+
+    def write(self, frame: bytes) -> float:
+        now = time.perf_counter()
+        self._sent_at.append(now)
         self._transport.write(frame)
+        return now
 
     def data_received(self, data: bytes) -> None:
         if b"ACK" not in data:
             self._ended.set_exception(AssertionError(f"answered {data!r}"))
-        self._waits.append(time.perf_counter() - self._sent_at)
+        now = time.perf_counter()
+        for _ in range(data.count(b"\r")):
+            self._waits.append(now - self._sent_at.popleft())
         self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,10 +115,7 @@ async def _pace(port: int, frames: list[bytes], connections: int, rate: float) -
     for n, frame in enumerate(frames):
         if (ahead := began + n / rate - time.perf_counter()) > 0:
             await asyncio.sleep(ahead)
-        panel = panels[n % connections]
-        panel._sent_at = time.perf_counter()
-        sent.append(panel._sent_at)
-        panel._transport.write(frame)
+        sent.append(panels[n % connections].write(frame))
     while len(waits) < len(frames):  # noqa: ASYNC110 - an event set by each of 200 connections would cost what is measured
         await asyncio.sleep(0.01)
     return Result(len(waits), time.perf_counter() - began, waits, sent)

@@ -67,7 +67,9 @@ class Centre:
             (item,) = dc09.Dc09().link().receive(dc09.build(frame), at)
             assert not isinstance(item, LinkTest)
             error = None if type(item).__name__ == "Message" else item.error  # type: ignore[union-attr] # a Rejected has one
-            reports.append(Report(at, "ip", "127.0.0.1:4711", item.frame.decode("latin-1"), item.events, item.identity, error))
+            reports.append(
+                Report(at, "ip", "127.0.0.1:4711", item.frame.decode("latin-1"), item.events, item.identity, error=error)
+            )
         self.journal.append(reports, lambda: durable.set_result(None))
         await durable
 

@@ -27,6 +27,8 @@ class Modelled(msgspec.Struct):
     repeats: int = 0
     returned: int = 0
     life: bool = False
+    silent: bool = False
+    """Whether its most urgent event is a hold-up; else that is a burglary."""
     owner: str | None = None
 
     @property
@@ -69,8 +71,10 @@ class Queue(RuleBasedStateMachine):
         if life:
             mine = [a for a in mine if not a.owner or (a.life and a.priority <= priority)]
         if mine:
-            joined = mine[0]
-            assert (placed.alarm, placed.what) == (joined.id, "raised" if priority < joined.priority else "joined")
+            joined = mine[0] if life else next((a for a in mine if not a.silent), mine[0])
+            raised = priority < joined.priority or (priority == joined.priority and life and not joined.silent)
+            assert (placed.alarm, placed.what) == (joined.id, "raised" if raised else "joined")
+            joined.silent = life if raised else joined.silent
             joined.events += 1
             joined.priority = min(joined.priority, priority)
             joined.life = joined.life or life
@@ -78,7 +82,7 @@ class Queue(RuleBasedStateMachine):
             assert placed.what == "logged"
         else:
             assert (placed.alarm, placed.what) == (put.id, "opened")
-            self.model.append(Modelled(id=put.id, site=site, priority=priority, opened_at=AT - age, life=life))
+            self.model.append(Modelled(id=put.id, site=site, priority=priority, opened_at=AT - age, life=life, silent=life))
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

@@ -177,3 +177,31 @@ async def test_a_server_that_lost_what_it_acknowledged_is_noticed(queue: AlarmQu
     await refused("BEHIND", queue.put(J, 4, []))
     assert await queue.cursor(J) == 0
     assert [placed.what for placed in (await queue.put(J, 3, [change])).placed] == ["opened"]
+
+
+async def test_a_hold_up_shows_its_own_steps_where_it_joins_another_alarm_of_its_class(
+    queue: AlarmQueue, follower: Follower
+) -> None:
+    await follower.put("s", event(1, Priority.LIFE, life=True, category=Category.MEDICAL, steps='["Speak with the person"]'))
+    (placed,) = await follower.put("s", event(2, Priority.LIFE, steps='["Never call the premises"]', **LIFE))
+    assert (placed.alarm, placed.what) == (event(1).id, "raised")
+    alarm = await claim(queue)
+    assert (alarm.category, alarm.steps) == (Category.HOLD_UP, ("Never call the premises",))
+
+
+async def test_a_restore_joins_the_open_alarm_of_its_own_category(queue: AlarmQueue, follower: Follower) -> None:
+    await follower.put("s", event(1))
+    await claim(queue)
+    await follower.put("s", event(2, Priority.FIRE, life=True, category=Category.FIRE))
+    (placed,) = await follower.put("s", event(3, Priority.LOG, category=Category.FIRE, **JOIN))
+    assert placed.alarm == event(2).id
+
+
+async def test_what_is_known_of_a_stranger_is_forgotten_unless_his_alarm_is_open(
+    queue: AlarmQueue, follower: Follower, redis: Redis, centre: str
+) -> None:
+    await follower.put("ghost:1", event(1), ghost=True)
+    assert await redis.ttl(f"{{arcgate:{centre}}}:site:ghost:1") == -1
+    alarm = await claim(queue)
+    await queue.close(alarm.id, fence(alarm), 1, "unknown panel", "")
+    assert 0 < await redis.ttl(f"{{arcgate:{centre}}}:site:ghost:1") <= 86_400

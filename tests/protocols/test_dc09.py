@@ -11,6 +11,7 @@ from fastcrc.crc16 import arc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols import dc09
 from protocols.dc09 import FRAME_BYTES_MAX, Dc09, Frame, build
 from protocols.errors import Reason
 from protocols.event import Category, Format
@@ -227,6 +228,61 @@ def test_memory_is_bounded_whatever_comes() -> None:
             link.receive(data, NOW)
             assert len(link._pending) <= FRAME_BYTES_MAX
     assert link.noise_bytes == 20 * (20 + 65536 * 2 + 66000)
+
+
+@pytest.mark.parametrize(
+    "pattern", [b'\n12340FFF"' + b"\r" * 10, b'\n12340FFF"' + b"\r" * 4000, b'\n0000000A"\r', b'\n12340FFF"']
+)
+def test_noise_made_to_be_slow_is_read_in_time_that_grows_with_its_length(pattern: bytes) -> None:
+    """Each byte is summed once for the header before it: 64 kB take some ms, where they took ten seconds."""
+    noise = (pattern * (65536 // len(pattern) + 1))[:65536]
+    counted = 0
+    original = dc09.arc
+
+    def counting(data: bytes, initial: int = 0) -> int:
+        nonlocal counted
+        counted += len(data)
+        return original(data, initial)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dc09, "arc", counting)
+        assert all(isinstance(item, Rejected) for item in receive(noise))
+    assert counted < 3 * len(noise)
+
+
+def test_an_account_of_any_kind_is_taken_whole() -> None:
+    for account in ("12-34", "12345678901234567890", "foc7688", "1"):
+        item = only(body(f'"SIA-DCS"0001L1234567#{account}[#{account}|NBA5]'))
+        assert isinstance(item, Message)
+        assert f"L1234567#{account}[]".encode() in item.reply
+        assert [(event.account, event.code) for event in item.events] == [(account, "BA")]
+
+
+def test_a_clock_that_is_off_is_marked_and_acknowledged() -> None:
+    def mark(time: str) -> str:
+        item = only(body(f'"SIA-DCS"0001L0#1234[#1234|NBA5]{time}'))
+        assert isinstance(item, Message)
+        return item.mark
+
+    assert mark("") == mark("_10:00:15,11-22-2026") == mark("_09:59:25,11-22-2026") == ""
+    assert mark("_13:00:00,11-22-2026") == "the panel's clock is 10800 s ahead"
+    assert mark("_09:00:00,11-22-2026") == "the panel's clock is 3600 s behind"
+    assert "cannot be read" in mark("_25:00:00,11-22-2026")
+    assert "cannot be read" in mark("_yesterday")
+
+
+def test_a_frame_without_its_cr_is_told_as_that() -> None:
+    item = only(build(GOOD)[:-1])
+    assert isinstance(item, Rejected)
+    assert (item.error.reason, item.reply) == (Reason.MALFORMED, b"")
+    assert Dc09().explain(item.frame) == GOOD
+
+
+def test_an_empty_extended_block_swallows_no_other() -> None:
+    item = only(body('"SIA-DCS"0001L0#1234[#1234|NBA5/FA6][][H09:59:58,11-22-2026]'))
+    assert isinstance(item, Message)
+    assert [event.occurred_at for event in item.events] == [datetime(2026, 11, 22, 9, 59, 58, tzinfo=UTC)] * 2
+    assert [event.extended for event in item.events] == [(("", ""), ("H", "09:59:58,11-22-2026")), ()]
 
 
 pieces = st.lists(

@@ -29,7 +29,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 def report(frame: object = "", error: FrameError | None = None) -> Report:
     """A panel's report, told apart by its frame."""
-    return Report(AT, "ip", "127.0.0.1:5000", str(frame), (BURGLARY,), "0123456789abcdef", error)
+    return Report(AT, "ip", "127.0.0.1:5000", str(frame), (BURGLARY,), "0123456789abcdef", error=error)
 
 
 def event(sequence: int, account: str = "1234") -> bytes:

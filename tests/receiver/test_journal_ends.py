@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from receiver.journal import Journal
@@ -20,14 +21,15 @@ async def test_a_full_disk_stops_everything_once_and_a_restart_recovers(state_di
     done: list[int] = []
     fill_disk(journal)
     for n in range(200):
-        journal.append([report("x" * 500)], lambda n=n: done.append(n))  # type: ignore[misc]
+        journal.append([report("x" * 500)], partial(done.append, n))
         await asyncio.sleep(0)
     await until(lambda: failures)
     assert not journal.writable
     assert "full" in str(failures)
-    durable = journal.durable
+    durable, appended = journal.durable, journal.appended
     journal.append([report("ignored")], lambda: done.append(-1))
     journal.append([], lambda: done.append(-2))
+    assert (journal.appended, len(journal._waiting)) == (appended, 0)
     await journal.close()
     assert (len(failures), done, journal.durable) == (1, list(range(durable)), durable)
     assert len(stored(state_dir)) == durable

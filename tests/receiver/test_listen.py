@@ -138,7 +138,6 @@ async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journa
 
     def end() -> None:
         listener.refuse_new()
-        listener.close_sessions()
         ended.set()
 
     loop.add_reader(here, lambda: (loop.remove_reader(here), loop.call_soon(end)))
@@ -147,7 +146,6 @@ async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journa
     with here, there, socket.create_connection(Door(listener).address) as connection:
         connection.setblocking(False)
         await ended.wait()
-        await listener.closed()
         with suppress(ConnectionResetError):
             assert await loop.sock_recv(connection, 10) == b""
     assert listener.connections == 0

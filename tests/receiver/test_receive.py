@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from threading import enumerate as threads
 from typing import cast
@@ -122,9 +123,8 @@ async def test_it_takes_reports_and_says_how_it_is(receiver: Receiver, state_dir
 async def test_what_is_acknowledged_at_the_end_is_what_is_on_disk(receiver: Receiver, state_dir: Path) -> None:
     """A hundred panels in full flow: all that was stored was acknowledged, and nothing else."""
     loop = asyncio.get_running_loop()
-    panels = [BusyPanel(f"{1000 + n}") for n in range(PANELS)]
-    for panel in panels:
-        await loop.create_connection(lambda panel=panel: panel, *address(receiver))  # type: ignore[misc]
+    begun = [await loop.create_connection(partial(BusyPanel, f"{1000 + n}"), *address(receiver)) for n in range(PANELS)]
+    panels = [panel for _, panel in begun]
     await until(lambda: all(panel.acknowledged > 20 for panel in panels))
     began = time.monotonic()
     await receiver.stop()
@@ -145,7 +145,7 @@ async def test_a_peer_that_reads_its_answers_late_has_all_of_them_at_the_end(rec
     panel.transport.resume_reading()
     await receiver.stop()
     await until(lambda: panel.ended)
-    assert panel.acknowledged == len(stored(state_dir))
+    assert panel.acknowledged == len(stored(state_dir)) == receiver._listeners[0].counts["messages"] < 9_000
 
 
 async def test_a_peer_that_takes_no_answers_delays_the_end_by_two_seconds_at_most(receiver: Receiver) -> None:
