@@ -30,7 +30,7 @@ REFUSALS: Final[dict[type[Exception], str]] = {
 }
 """Why it may not start, beside its files, with the key of arcgate.toml that it hangs on; a listener's names its own."""
 
-SWITCH_INTERVAL_S: Final = 0.0005
+SWITCH_INTERVAL_S: Final = 0.002
 """How long the loop may keep the interpreter from the journal's thread; the default of 5 ms would be an ACK's delay."""
 
 _log = structlog.get_logger()

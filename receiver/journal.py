@@ -166,7 +166,7 @@ class Journal:
         if self.failed:
             return
         if not self._batch:
-            self._loop.call_soon(self._hand_over)
+            self._loop.call_soon(self.hand_over)
         for report in reports:
             body = _encode(report)
             self._digest = chain(self._digest, body)
@@ -174,7 +174,7 @@ class Journal:
         self.appended += len(reports)
         self._waiting.append((self.appended, on_durable))
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
         """Give the thread what one turn of the loop brought: fewer and larger commits, and one wake-up for all of it."""
         if self._batch:
             batch, self._batch = self._batch, []
@@ -184,7 +184,7 @@ class Journal:
 
     async def close(self) -> None:
         """Write what was taken, and close the file."""
-        self._hand_over()
+        self.hand_over()
         self._rows.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.sleep(0)  # the last on_durable calls were scheduled before the thread ended

@@ -9,7 +9,7 @@ import structlog
 
 from receiver.config import Listener
 from receiver.journal import Journal
-from receiver.session import Session
+from receiver.session import Session, Turn
 
 KEEPALIVE_IDLE_S = 60
 KEEPALIVE_INTERVAL_S = 20
@@ -30,7 +30,7 @@ class TcpListener:
         """Nothing is opened yet."""
         self.listener = listener
         self.counts: Counter[str] = Counter()
-        self._journal = journal
+        self._journal, self._turn = journal, Turn(journal)
         self._sessions: dict[Session, float] = {}
         """Each with the time it began, the oldest first."""
         self._sweep: asyncio.TimerHandle | None = None
@@ -62,7 +62,8 @@ class TcpListener:
         return len(self._sessions)
 
     def _accept(self) -> Session:
-        session = _Accepted(self.listener.name, self.listener.protocol.link(), self._journal, self.counts, self._end)
+        link = self.listener.protocol.link()
+        session = _Accepted(self.listener.name, link, self._journal, self._turn, self.counts, self._end)
         session.on_begin = self._begin
         return session
 
@@ -100,6 +101,7 @@ class TcpListener:
         self._server.close()
         for session in self._sessions:
             session.stop_reading()
+        self._turn.end()
 
     def close_sessions(self) -> None:
         """Close every connection whose peer has its answers."""

@@ -27,23 +27,60 @@ NOISE_BYTES_MAX: Final = 256 * 1024
 """So much without one whole frame, and the connection is closed: whoever speaks there is no panel."""
 UNANSWERED_MAX: Final = 1024
 """So many frames of a peer may wait for the disk, and what one read brings beyond; until then it is not read further."""
+READS_A_COMMIT: Final = 100
+"""So many reads of one turn go to the disk together."""
 REJECTED_LINES_MAX: Final = 20
 """So many refusals of one connection are logged one by one; the rest is counted."""
 
 log = structlog.get_logger()
 
 
+class Turn:
+    """
+    What the peers of a listener sent in one turn of the loop, read in one go.
+
+    Between two system calls the same code takes twice as long, for the processor has forgotten it (measured): so first all
+    that has come is taken from the sockets, then all of it is read, then all that may be answered at once is answered.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        """Nothing has come yet."""
+        self._journal = journal
+        self._arrived: list[tuple[Session, bytes]] = []
+
+    def add(self, session: "Session", data: bytes) -> None:
+        """Keep what a peer sent until the turn ends."""
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self.end)
+        self._arrived.append((session, data))
+
+    def end(self) -> None:
+        """Read all that has come; also called before a peer's end, so that nothing of it is missed."""
+        arrived, self._arrived = self._arrived, []
+        now = datetime.now(UTC)
+        answers = []
+        for n, (session, data) in enumerate(arrived, 1):
+            if answer := session.take(data, now):
+                answers.append((session, answer))
+            if n % READS_A_COMMIT == 0:
+                self._journal.hand_over()  # so that the disk works while the rest is read
+        self._journal.hand_over()
+        for session, answer in answers:
+            session.send(*answer)
+
+
 class Session(asyncio.Protocol):
     """A connection of a listener; `on_end` is called once, when it is over."""
 
-    def __init__(
-        self, listener: str, link: Link, journal: Journal, counts: Counter[str], on_end: Callable[["Session"], None]
+    def __init__(  # noqa: PLR0913, PLR0917 - what a listener shares with its sessions
+        self, listener: str, link: Link, journal: Journal, turn: Turn, counts: Counter[str], on_end: Callable[["Session"], None]
     ) -> None:
-        """Share `counts` with the listener: by what was received."""
+        """Share `turn` and `counts` with the listener's other sessions."""
         self.proven = False
         """Whether a whole frame with a right checksum has come; from then on TCP keepalive decides how long it lives."""
         self.unanswered = 0
-        self._listener, self._link, self._journal, self._counts, self._on_end = listener, link, journal, counts, on_end
+        self._listener, self._link, self._journal, self._turn = listener, link, journal, turn
+        self._counts, self._on_end = counts, on_end
         self._deaf = False
         """Whether the peer lets our answers pile up."""
         self._ending = False
@@ -59,14 +96,21 @@ class Session(asyncio.Protocol):
         self._peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def data_received(self, data: bytes) -> None:
-        """Read the frames that this data completed, and see that they are stored and answered."""
-        now = datetime.now(UTC)
-        if received := self._link.receive(data, now):
-            self._take(received, now)
+        """Have it read at the end of this turn."""
+        self._turn.add(self, data)
+
+    def take(self, data: bytes, now: datetime) -> tuple[bytes, int] | None:
+        """
+        Read the frames that this data completed, and see that they are stored and then answered.
+
+        Returns a reply that may go out at once, and how many answers it holds; None where there is none.
+        """
+        received = self._link.receive(data, now)
         if self._link.noise_bytes > NOISE_BYTES_MAX:
             self.close("too much noise: no whole frame in it")
+        return self._take(received, now) if received else None
 
-    def _take(self, received: list[Received], now: datetime) -> None:
+    def _take(self, received: list[Received], now: datetime) -> tuple[bytes, int] | None:
         reports: list[Report] = []
         replies = []
         for item in received:
@@ -87,17 +131,18 @@ class Session(asyncio.Protocol):
             if self.unanswered >= UNANSWERED_MAX:
                 self.transport.pause_reading()
             self._journal.append(reports, partial(self._on_durable, reply, answers, len(received)))
-        elif self._journal.writable:
-            self._send(reply, answers)
+            return None
+        return (reply, answers) if self._journal.writable else None
 
     def _on_durable(self, reply: bytes, answers: int, frames: int) -> None:
         """All that `reply` acknowledges is on disk."""
-        self._send(reply, answers)
+        self.send(reply, answers)
         self.unanswered -= frames
         if self.unanswered < UNANSWERED_MAX <= self.unanswered + frames:
             self._read_on()
 
-    def _send(self, reply: bytes, answers: int) -> None:
+    def send(self, reply: bytes, answers: int) -> None:
+        """Send a reply of so many answers to whoever is still there."""
         if reply and not self.transport.is_closing():
             self._counts["answered"] += answers
             self.transport.write(reply)
@@ -160,6 +205,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End: say what bytes were left over."""
+        self._turn.end()
         for rejected in self._link.finish():
             self._note_rejected(cast("Rejected", rejected), [], datetime.now(UTC))
         if self._rejected > REJECTED_LINES_MAX:
