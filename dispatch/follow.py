@@ -33,7 +33,7 @@ POLL_S_MAX: Final = 0.02
 """How often the journal is asked whether it has grown: asking costs microseconds, waking up for it a good deal more."""
 LOOK_S: Final = 1.0
 """How often a quiet follower looks whether the queue has what it had: a night without reports must not hide a loss."""
-SLICE_ENTRIES: Final = 16
+SLICE_ENTRIES: Final = 64
 """So many are decided before the loop may turn: where the receiver shares it, an ACK waits no longer than that."""
 SITES_REMEMBERED: Final = 50_000
 AWAY_S_FIRST: Final = 0.25
