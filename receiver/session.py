@@ -60,8 +60,12 @@ class Turn:
         now = datetime.now(UTC)
         answers = []
         for n, (session, data) in enumerate(arrived, 1):
-            if answer := session.take(data, now):
-                answers.append((session, answer))
+            try:
+                if answer := session.take(data, now):
+                    answers.append((session, answer))
+            except Exception:  # a fault of ours over one peer's bytes must not cost the others theirs
+                log.critical("session_failed", exc_info=True, effect="this peer is cut off unanswered, and will repeat")
+                session.transport.abort()
             if n % READS_A_COMMIT == 0:
                 self._journal.hand_over()  # so that the disk works while the rest is read
         self._journal.hand_over()

@@ -1,12 +1,14 @@
 """One panel's conversation over a real socket: what is answered, when, in which order, and what is not."""
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from protocols.dc09 import Frame, build
+from protocols.dc09 import Dc09Link, Frame, build
+from protocols.link import Received
 from receiver.journal import Journal, JournalReader
 from receiver.session import NOISE_BYTES_MAX, REJECTED_LINES_MAX, UNANSWERED_MAX, Session
 from tests.receiver.conftest import Door, ack, event, fill_disk, held, null, stored, until
@@ -208,3 +210,21 @@ async def test_a_peer_that_never_reads_its_answers_is_not_read_either(door: Door
     answers = b"".join(map(ack, range(10_000)))
     for _ in range(20):
         assert await panel.reader.readexactly(len(answers)) == answers
+
+
+async def test_a_fault_over_one_peers_bytes_costs_no_other_his_answer(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel, other = await door.proven(), await door.proven()
+    receive = Dc09Link.receive
+
+    def faulty(link: Dc09Link, data: bytes, now: datetime) -> list[Received]:
+        if data == b"bomb":
+            raise AssertionError("a fault of ours")
+        return receive(link, data, now)
+
+    monkeypatch.setattr(Dc09Link, "receive", faulty)
+    with capture_logs() as logs:
+        panel.send(b"bomb")
+        other.send(event(2))
+        assert await other.replies(1) == [ack(2)]
+        await until(lambda: door.listener.connections == 1)
+    assert [line["event"] for line in logs] == ["session_failed"]
