@@ -27,9 +27,8 @@ _QUALIFIERS: Final = {"1": Qualifier.NEW, "3": Qualifier.RESTORE, "6": Qualifier
 _DIGITS: Final = {qualifier: digit for digit, qualifier in _QUALIFIERS.items()}
 
 
-def parse(  # noqa: PLR0913 - what the link knows of the event comes with its content
+def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes with its content
     content: str,
-    *,
     account: str,
     receiver: str | None,
     line: str | None,

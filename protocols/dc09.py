@@ -27,6 +27,8 @@ FRAME_BYTES_MAX: Final = 10 + 0xFFF
 """LF, checksum, length, a body of at most 0xFFF bytes, CR."""
 CLOCK_S_MIN, CLOCK_S_MAX = -40, 20
 """What a panel's clock may be off, in seconds [SIA DC-09-2013, 5.5.3.2]."""
+_HEADER_BYTES: Final = 9
+"""LF, checksum, length: the body begins behind them."""
 _CR: Final = 0x0D
 _NOISE_KEPT: Final = 256
 """So many bytes of noise are shown; the rest is counted."""
@@ -114,13 +116,13 @@ class Dc09Link:
         received: list[Received] = []
         position = 0
         while header := _HEADER.search(buffer, position):
-            start, body = header.start(), header.end() - 1
+            start, length = header.start(), int(header[2], 16)
             if start > position:
                 self._hear_noise(buffer[position:start])
-            end: int | None = body + int(header[2], 16)
+            body = start + _HEADER_BYTES
+            end: int | None = body + length
             if buffer.find(b"\r", body) != end or buffer.find(b"\n", body, end) >= 0:  # nearly never
-                end = _find_end(buffer, header, body, scanned)
-            scanned = 0
+                end, scanned = _find_end(buffer, header, body, scanned), 0
             if end is None and len(buffer) < start + FRAME_BYTES_MAX:
                 self._pending, self._scanned = buffer[start:], len(buffer) - start
                 return received
@@ -131,7 +133,7 @@ class Dc09Link:
             position = end + 1
             if self._noise:
                 received += self._tell_noise()
-            received.append(self._read_frame(buffer[start:position], header, now))
+            received.append(self._read_frame(buffer[start:position], header, length, now))
         if position < len(buffer):
             begun = _HEADER_BEGUN.search(buffer, position)
             keep = begun.start() if begun else len(buffer)
@@ -166,12 +168,11 @@ class Dc09Link:
     def _hear_noise(self, noise: bytes) -> None:
         self._noise += noise[: _NOISE_KEPT - len(self._noise)]
 
-    def _read_frame(self, frame: bytes, header: re.Match[bytes], now: datetime) -> Received:
-        body = frame[9:-1]
+    def _read_frame(self, frame: bytes, header: re.Match[bytes], length: int, now: datetime) -> Received:
+        body = frame[_HEADER_BYTES:-1]
         if arc(body) != int(header[1], 16):
             return _damaged(frame, header)
         self.noise_bytes = 0
-        length = int(header[2], 16)
         if length != len(body):
             message = f"the length says {length} bytes, the body has {len(body)}: the panel counts otherwise than DC-09"
             return _refuse(frame, _BODY.match(_text(body)), FrameError(Reason.LENGTH, message))
@@ -179,7 +180,8 @@ class Dc09Link:
 
 
 def _damaged(frame: bytes, header: re.Match[bytes]) -> Rejected:
-    message = f"the checksum is {header[1].decode()}, the bytes give {arc(frame[9:-1]):04X}: a damaged line, or another dialect"
+    crc = arc(frame[_HEADER_BYTES:-1])
+    message = f"the checksum is {header[1].decode()}, the bytes give {crc:04X}: a damaged line, or another dialect"
     return Rejected(frame, FrameError(Reason.CRC, message))
 
 
@@ -218,42 +220,41 @@ def read_body(frame: bytes, body: bytes, now: datetime) -> Received:
     if match is None:
         message = f'the header cannot be read: {_text(body[:40])!r}; it should be "id" seq Rrcvr Lpref #acct [data]'
         return _refuse(frame, None, FrameError(Reason.MALFORMED, message))
-    token, echo = match.group("id_token", "echo")
+    encrypted, token, echo, _, receiver, line, account, data, extended, timestamp, rest = match.groups()
     if token in ANSWERS:
         return Rejected(frame, FrameError(Reason.ANSWER, f"{token} is a receiver's answer; an answer to it would make a loop"))
-    if match["encrypted"]:
-        message = f"the frame is encrypted, and account {match['account']} has no key here"
+    if encrypted:
+        message = f"the frame is encrypted, and account {account} has no key here"
         return _refuse(frame, match, FrameError(Reason.NO_KEY, message))
     if token in LINK_TESTS:
-        return LinkTest(frame, match["account"] or "", build_reply(b"ACK", echo))
+        return LinkTest(frame, account or "", build_reply(b"ACK", echo))
     if token not in REPORTS:
         message = f"the token {token!r} is in no list of DC-09: the panel is answered DUH, which means not understood"
         return _refuse(frame, match, FrameError(Reason.UNKNOWN_TOKEN, message), build_reply(b"DUH", echo))
-    mark = _mark(match["timestamp"], now)
-    return Message(frame, _read_events(match, token, now), build_reply(b"ACK", echo), _identity(match), mark)
+    events = _read_events(token, receiver, line, account or "", data or "", extended, rest, now)
+    mark = "" if timestamp is None else _mark(timestamp, now)
+    return Message(frame, events, build_reply(b"ACK", echo), _identity(match), mark)
 
 
-def _read_events(match: re.Match[str], token: str, now: datetime) -> tuple[Event, ...]:
+def _read_events(  # noqa: PLR0913, PLR0917 - the fields of a frame
+    token: str, receiver: str | None, line: str, account: str, data: str, extended: str, rest: str, now: datetime
+) -> tuple[Event, ...]:
     """Read the content by its token; what cannot be read is one unknown event, so that it is raised and not lost."""
-    receiver, line, account, data, raw = match.group("receiver", "line", "account", "data", "extended")
-    inner, bar, content = (data or "").partition("|")
+    inner, bar, content = data.partition("|")
     if not bar or (inner and inner[0] != "#"):  # no inner account: a bar is part of the content
-        inner, content = "", data or ""
-    extended: tuple[tuple[str, str], ...] = tuple(_EXTENDED.findall(raw)) if raw else ()
-    at = _occurred_at(extended) if extended else None
+        inner, content = "", data
+    pairs: tuple[tuple[str, str], ...] = tuple(_EXTENDED.findall(extended)) if extended else ()
+    at = _occurred_at(pairs) if pairs else None
     account = account or inner[1:]
     events: tuple[Event, ...] = ()
     if token == "SIA-DCS":
-        events = sia.parse(content, now, account=account, receiver=receiver, line=line, occurred_at=at, extended=extended)
+        events = sia.parse(content, now, account, receiver, line, at, pairs)
     elif token == "ADM-CID":
-        events = contact_id.parse(content, account=account, receiver=receiver, line=line, occurred_at=at, extended=extended)
+        events = contact_id.parse(content, account, receiver, line, at, pairs)
     if events:
         return events
-    text = f"{token} {data or ''}{match['rest']}".rstrip()
-    unknown = Event(
-        account, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, receiver, line, None, None, None, at, text, extended
-    )
-    return (unknown,)
+    text = f"{token} {data}{rest}".rstrip()
+    return (Event(account, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, receiver, line, None, None, None, at, text, pairs),)
 
 
 def _refuse(frame: bytes, match: re.Match[str] | None, error: FrameError, reply: bytes = b"") -> Rejected:
@@ -282,13 +283,11 @@ def _identity(match: re.Match[str]) -> str:
     last few frames apart; who could forge one could as well repeat the frame.
     """
     end = match.start("timestamp")
-    return f"{ecma_182((match.string[: end - 1] if end >= 0 else match.string).encode()):016x}"
+    return ecma_182((match.string if end < 0 else match.string[: end - 1]).encode()).to_bytes(8).hex()
 
 
-def _mark(timestamp: str | None, now: datetime) -> str:
+def _mark(timestamp: str, now: datetime) -> str:
     """Say what is wrong with a plain frame's time. It is acknowledged all the same: a NAK makes some panels loop for ever."""
-    if timestamp is None:
-        return ""
     sent = _time(timestamp)
     if sent is None:
         return f"its time cannot be read: {timestamp[:40]!r}"

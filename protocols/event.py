@@ -83,7 +83,7 @@ LIFE_SAFETY: Final = frozenset(
 """Never delayed, muted, batched into noise or suppressed by a rule."""
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One thing that one account reported. Text fields are as sent; an absent one is None."""
 
     account: str

@@ -65,10 +65,9 @@ class _Reading(msgspec.Struct):
     texts: list[str] = []
 
 
-def parse(  # noqa: PLR0913 - what the link knows of the event comes with its content
+def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes with its content
     content: str,
     now: datetime,
-    *,
     account: str,
     receiver: str | None,
     line: str | None,
@@ -86,11 +85,9 @@ def parse(  # noqa: PLR0913 - what the link knows of the event comes with its co
     plain = _PLAIN.fullmatch(content)
     if plain is not None:
         area, code, address = plain.groups()
-        qualifier, category, partition, zone, user = _meaning(code, address or None, area, None, None)
+        qualifier, category, area, zone, user = _meaning(code, address or None, area, None, None)
         return (
-            Event(
-                account, Format.SIA, code, qualifier, category, receiver, line, partition, zone, user, occurred_at, None, extended
-            ),
+            Event(account, Format.SIA, code, qualifier, category, receiver, line, area, zone, user, occurred_at, None, extended),
         )
     readings = _read(content)
     if not any(reading.code for reading in readings):

@@ -17,11 +17,12 @@ import os
 import secrets
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -37,11 +38,10 @@ BATCH_REPORTS_MAX: Final = 1024
 """A commit takes no more: what waits behind it is acknowledged soon enough."""
 _WAL_PAGES: Final = 2000
 """The write-ahead log is 8 MB, laid out in advance: a file that grows costs each fsync twice as much (measured)."""
-_DIGEST: Final = 64
 
 _SCHEMA = """
 BEGIN;
-CREATE TABLE entry (position INTEGER PRIMARY KEY, digest TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE entry (position INTEGER PRIMARY KEY, digest BLOB NOT NULL, body TEXT NOT NULL);
 CREATE TABLE journal (id TEXT NOT NULL, created_at TEXT NOT NULL);
 INSERT INTO journal VALUES (new_id(), CURRENT_TIMESTAMP);
 COMMIT;
@@ -52,14 +52,18 @@ PRAGMA cache_size = 10;
 BEGIN; CREATE TABLE spill (page BLOB); INSERT INTO spill VALUES (zeroblob(8192000)); ROLLBACK;
 PRAGMA cache_size = -8000;
 """
-# One statement for the whole batch: SQLite lets the interpreter go once, not once a row.
-_INSERT = "INSERT INTO entry SELECT ?1 + key, substr(value, 1, 64), substr(value, 65) FROM json_each(?2)"
+# One statement for the whole batch: SQLite lets the interpreter go once, not once a row. The bodies come as one piece, and for
+# each of them a number: where it begins, times 2**24, and its length.
+_INSERT = """
+INSERT INTO entry SELECT ?1 + key, substr(?3, 1 + 32 * key, 32), CAST(substr(?4, 1 + (value >> 24), value & 0xFFFFFF) AS TEXT)
+FROM json_each(?2)
+"""
 
 # An altered entry need not be UTF-8.
 _AS_BYTES = "SELECT position, CAST(digest AS BLOB), CAST(body AS BLOB) FROM entry WHERE position > ? ORDER BY position LIMIT ?"
 
 
-class Report(msgspec.Struct, frozen=True, omit_defaults=True):
+class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What the journal keeps of one frame; its JSON is the entry's body, and what the digest covers."""
 
     received_at: datetime
@@ -96,7 +100,10 @@ class JournalError(Exception):
         self.position = position
 
 
-_encode = msgspec.json.Encoder().encode
+_Row = tuple[bytes, bytes]
+"""Digest and body."""
+
+_encoder = msgspec.json.Encoder()
 _decode = msgspec.json.Decoder(Report).decode
 
 
@@ -121,7 +128,7 @@ class Journal:
     def __init__(
         self,
         state_dir: Path,
-        on_commit: Callable[[int, list[str]], None] = lambda *_: None,
+        on_commit: Callable[[int, Sequence[bytes]], None] = lambda *_: None,
         on_failure: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """Open or create it; raises JournalError."""
@@ -146,8 +153,8 @@ class Journal:
         self.failed: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._batch: list[str] = []
-        self._rows: SimpleQueue[list[str] | None] = SimpleQueue()
+        self._batch: list[Report] = []
+        self._rows: SimpleQueue[list[_Row] | None] = SimpleQueue()
         self._thread = Thread(target=self._write, name="journal")
         self._thread.start()
 
@@ -167,10 +174,7 @@ class Journal:
             return
         if not self._batch:
             self._loop.call_soon(self.hand_over)
-        for report in reports:
-            body = _encode(report)
-            self._digest = chain(self._digest, body)
-            self._batch.append(self._digest.hex() + body.decode())
+        self._batch += reports
         self.appended += len(reports)
         self._waiting.append((self.appended, on_durable))
 
@@ -178,7 +182,12 @@ class Journal:
         """Give the thread what one turn of the loop brought: fewer and larger commits, and one wake-up for all of it."""
         if self._batch:
             batch, self._batch = self._batch, []
-            self._rows.put(batch)
+            rows, digest = list[_Row](), self._digest
+            for body in _encoder.encode_lines(batch).split(b"\n")[:-1]:
+                digest = chain(digest, body)
+                rows.append((digest, body))
+            self._digest = digest
+            self._rows.put(rows)
         elif self.durable >= self.appended:
             self._wake(self.durable)
 
@@ -208,12 +217,19 @@ class Journal:
                             ended = True
                             break
                         batch += rows
-                self._database.execute(_INSERT, (first, _encode(batch).decode()))
+                digests, bodies = zip(*batch, strict=True)
+                self._insert(first, digests, bodies)
                 self._loop.call_soon_threadsafe(self._wake, first + len(batch) - 1)
-                self._on_commit(first, [row[_DIGEST:] for row in batch])
+                self._on_commit(first, bodies)
                 first += len(batch)
         except Exception as error:  # noqa: BLE001 - whatever it was, no ACK may follow it
             self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _insert(self, first: int, digests: Iterable[bytes], bodies: Sequence[bytes]) -> None:
+        lengths = list(map(len, bodies))
+        places = [(end - length) << 24 | length for end, length in zip(accumulate(lengths), lengths, strict=True)]
+        values = (first, str(places), b"".join(digests), b"".join(bodies))
+        self._database.execute(_INSERT, values)
 
     def _wake(self, position: int) -> None:
         self.durable = position
@@ -271,7 +287,7 @@ class JournalReader:
                 report = _decode(body or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 report = _unreadable(position, error, entries[-1].report.received_at if entries else datetime.now(UTC))
-            entries.append(Entry(position, report, (digest or b"").decode("ascii", "replace")))
+            entries.append(Entry(position, report, (digest or b"").hex()))
         return entries
 
     def verify(self) -> Iterator[int]:
@@ -294,7 +310,7 @@ class JournalReader:
                     message = f"{self.path}: entry {reached + 1} is missing: entry {position} follows {reached}"
                     raise JournalError(message, reached + 1)
                 digest = chain(digest, body or b"")
-                if digest.hex().encode() != written:
+                if digest != written:
                     message = f"{self.path}: entry {position} was altered: its digest does not fit what it says"
                     raise JournalError(message, position)
                 reached = position
@@ -360,7 +376,11 @@ def _read_head(database: sqlite3.Connection) -> tuple[str, int, bytes]:
     if row is None or not isinstance(row[0], str):
         raise ValueError("the journal's id is lost")
     head = database.execute("SELECT position, digest FROM entry ORDER BY position DESC LIMIT 1").fetchone()
-    return (row[0], head[0], bytes.fromhex(str(head[1]))) if head else (row[0], 0, first_digest(row[0]))
+    if head is None:
+        return row[0], 0, first_digest(row[0])
+    if not isinstance(head[1], bytes):
+        raise ValueError(f"the digest of entry {head[0]} is lost")  # noqa: TRY004 - what was altered is a value
+    return row[0], head[0], head[1]
 
 
 def _open_for_writing(folder: Path) -> sqlite3.Connection:

@@ -104,7 +104,7 @@ def _timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def report_lines(journal_id: str, first: int, bodies: Iterable[str]) -> bytes:
+def report_lines(journal_id: str, first: int, bodies: Iterable[bytes]) -> bytes:
     """
     Return one line per journalled report, made of the JSON that the journal holds: encoding it twice would cost too much.
 
@@ -115,7 +115,7 @@ def report_lines(journal_id: str, first: int, bodies: Iterable[str]) -> bytes:
     return "".join(
         [
             f'{refused if body.endswith("}}") else taken},"id":"{journal_id}-{position:012d}","position":{position},{body[1:]}\n'
-            for position, body in enumerate(bodies, first)
+            for position, body in enumerate(b"\n".join(bodies).decode().split("\n"), first)
         ]
     ).encode()
 

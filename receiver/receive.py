@@ -8,6 +8,7 @@ import asyncio
 import os
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Receiver:
             ],
         }
 
-    def _log_reports(self, first: int, bodies: list[str]) -> None:
+    def _log_reports(self, first: int, bodies: Sequence[bytes]) -> None:
         self._lines.write(report_lines(self.journal.id, first, bodies))
 
     def _log_failure(self, error: Exception) -> None:

@@ -58,17 +58,13 @@ class Turn:
         """Read all that has come; also called before a peer's end, so that nothing of it is missed."""
         arrived, self._arrived = self._arrived, []
         now = datetime.now(UTC)
-        answers = []
-        for n, (session, data) in enumerate(arrived, 1):
-            try:
-                if answer := session.take(data, now):
+        answers: list[tuple[Session, tuple[bytes, int]]] = []
+        for first in range(0, len(arrived), READS_A_COMMIT):
+            read = [(session, session.read(data, now)) for session, data in arrived[first : first + READS_A_COMMIT]]
+            for session, received in read:
+                if received and (answer := session.take(received, now)):
                     answers.append((session, answer))
-            except Exception:  # a fault of ours over one peer's bytes must not cost the others theirs
-                log.critical("session_failed", exc_info=True, effect="this peer is cut off unanswered, and will repeat")
-                session.transport.abort()
-            if n % READS_A_COMMIT == 0:
-                self._journal.hand_over()  # so that the disk works while the rest is read
-        self._journal.hand_over()
+            self._journal.hand_over()  # so that the disk works while the rest is read
         for session, answer in answers:
             session.send(*answer)
 
@@ -103,18 +99,24 @@ class Session(asyncio.Protocol):
         """Have it read at the end of this turn."""
         self._turn.add(self, data)
 
-    def take(self, data: bytes, now: datetime) -> tuple[bytes, int] | None:
+    def read(self, data: bytes, now: datetime) -> list[Received]:
+        """Say what frames this data completed."""
+        try:
+            received = self._link.receive(data, now)
+        except Exception:  # a fault of ours over one peer's bytes must not cost the others theirs
+            log.critical("session_failed", exc_info=True, effect="this peer is cut off unanswered, and will repeat")
+            self.transport.abort()
+            return []
+        if self._link.noise_bytes > NOISE_BYTES_MAX:
+            self.close("too much noise: no whole frame in it")
+        return received
+
+    def take(self, received: list[Received], now: datetime) -> tuple[bytes, int] | None:
         """
-        Read the frames that this data completed, and see that they are stored and then answered.
+        See that what was read is stored and then answered.
 
         Returns a reply that may go out at once, and how many answers it holds; None where there is none.
         """
-        received = self._link.receive(data, now)
-        if self._link.noise_bytes > NOISE_BYTES_MAX:
-            self.close("too much noise: no whole frame in it")
-        return self._take(received, now) if received else None
-
-    def _take(self, received: list[Received], now: datetime) -> tuple[bytes, int] | None:
         reports: list[Report] = []
         replies = []
         for item in received:

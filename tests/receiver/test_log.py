@@ -58,8 +58,8 @@ def configured(pipe: Pipe) -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def body(one: Report) -> str:
-    return msgspec.json.encode(one).decode()
+def body(one: Report) -> bytes:
+    return msgspec.json.encode(one)
 
 
 def test_structlog_lines_are_json_with_what_any_type_says(pipe: Pipe) -> None:
