@@ -8,15 +8,19 @@ BACKLOG_BYTES_MAX is dropped and counted: the journal has it.
 
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Final
 
 import msgspec
 import structlog
 
+GATHER_S: Final = 0.005
+"""Lines wait so long for others: made at once, they would compete with the ACKs that they tell of."""
 BACKLOG_BYTES_MAX: Final = 16 * 1024 * 1024
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -30,7 +34,7 @@ class LineWriter:
         self._descriptor = descriptor
         # Escaped: a peer's bytes must not take over the terminal of who watches
         self._console = structlog.dev.ConsoleRenderer(repr_native_str=True) if os.isatty(descriptor) else None
-        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[int, Callable[[], bytes]] | None] = SimpleQueue()
         self._counting = Lock()
         self._backlog = 0
         self._dropped = 0
@@ -39,15 +43,24 @@ class LineWriter:
 
     def write(self, lines: bytes) -> None:
         """Take whole JSON lines; returns at once."""
+        self.write_later(len(lines), lines.count(b"\n"), lambda: lines)
+
+    def write_later(self, size: int, count: int, make: Callable[[], bytes]) -> None:
+        """
+        Take lines that are yet to be made, by the writer's thread; returns at once.
+
+        size: about how many bytes are kept for them until then. count: how many they are.
+        """
         with self._counting:  # the loop and the journal's thread both write
-            if self._backlog + len(lines) > BACKLOG_BYTES_MAX:
-                self._dropped += lines.count(b"\n")
+            if self._backlog + size > BACKLOG_BYTES_MAX:
+                self._dropped += count
                 return
             if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                lines = _line(level="error", event="log_dropped", lines=dropped, why="the reader of the log is too slow") + lines
-            self._backlog += len(lines)
-            self._queue.put(lines)
+                line = _line(level="error", event="log_dropped", lines=self._dropped, why="the reader of the log is too slow")
+                self._queue.put((0, lambda: line))
+                self._dropped = 0
+            self._backlog += size
+            self._queue.put((size, make))
 
     def close(self) -> None:
         """Write what is left, for at most two seconds."""
@@ -55,16 +68,27 @@ class LineWriter:
         self._thread.join(2)
 
     def _run(self) -> None:
-        while (lines := self._queue.get()) is not None:
-            text = b"".join(map(self._render, lines.splitlines())) if self._console else lines
-            view = memoryview(text)
-            try:
-                while view:
-                    view = view[os.write(self._descriptor, view) :]
-            except OSError:
-                pass  # nobody reads the log any more: the gateway goes on
+        ended = False
+        while not ended:
+            taken = [self._queue.get()]
+            time.sleep(GATHER_S)
+            with suppress(Empty):
+                while True:
+                    taken.append(self._queue.get_nowait())
+            ended = taken[-1] is None
+            made = [(size, make()) for size, make in filter(None, taken)]
+            self._put_out(b"".join([lines for _, lines in made]))
             with self._counting:
-                self._backlog -= len(lines)
+                self._backlog -= sum(size for size, _ in made)
+
+    def _put_out(self, lines: bytes) -> None:
+        text = b"".join(map(self._render, lines.splitlines())) if self._console else lines
+        view = memoryview(text)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError:
+            pass  # nobody reads the log any more: the gateway goes on
 
     def _render(self, line: bytes) -> bytes:
         assert self._console

@@ -9,6 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ class Receiver:
         }
 
     def _log_reports(self, first: int, bodies: Sequence[bytes]) -> None:
-        self._lines.write(report_lines(self.journal.id, first, bodies))
+        size = sum(map(len, bodies))
+        self._lines.write_later(size, len(bodies), partial(report_lines, self.journal.id, first, bodies))
 
     def _log_failure(self, error: Exception) -> None:
         log.critical(

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -50,20 +50,24 @@ def serving(*command: str) -> Iterator[int]:
 
 
 @contextmanager
-def gateway(verb: str, home: Path) -> Iterator[int]:
-    """Run the gateway as it is shipped, with a site for each account, its log going to a file."""
+def gateway(home: Path, *verbs: str) -> Iterator[int]:
+    """Run the gateway's halves as the units do, each in its process, with a site for each account; the log goes to a file."""
     port = free_port()
     (home / "sites").mkdir(parents=True)
     sites = (f'{{"id":"site-{n}","name":"Site {n}","accounts":["{n}"]}}\n' for n in range(1000, 1000 + ACCOUNTS))
     (home / "sites" / "bench.jsonl").write_text("".join(sites))
     config = home / "arcgate.toml"
     config.write_text(f'[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\naddress = "127.0.0.1:{port}"\n')
-    with (home / "log").open("wb") as log, subprocess.Popen([BIN / "arcgate", verb, "--config", config], stdout=log) as process:
-        while b'"event":"started"' not in (home / "log").read_bytes():
-            assert process.poll() is None, (home / "log").read_text()
-            time.sleep(0.05)
+    with ExitStack() as halves:
+        for verb in verbs:
+            output = home / f"{verb}.log"
+            log = halves.enter_context(output.open("wb"))
+            process = halves.enter_context(subprocess.Popen([BIN / "arcgate", verb, "--config", config], stdout=log))
+            halves.callback(process.terminate)
+            while b'"event":"started"' not in output.read_bytes():
+                assert process.poll() is None, output.read_text()
+                time.sleep(0.05)
         yield port
-        process.terminate()
 
 
 def fsync_ms(folder: Path) -> float:
@@ -83,20 +87,20 @@ def fsync_ms(folder: Path) -> float:
 def end_to_end(home: Path, port: int) -> tuple[float, float, float]:
     """Return events a second from panel to queue, sustained; and the median and p99 in ms at PACED_RATE."""
     head = JournalReader(home / "state").head()
-    with watching(home, head, FRAMES) as moments:
+    with watching(home, head, FRAMES, every_s=0.02) as moments:
         began = time.perf_counter()
         flood(port, burglaries(FRAMES, ACCOUNTS, first=head), CONNECTIONS)
         sustained = FRAMES / (moments()[-1] - began)
-    with watching(home, head + FRAMES, PACED_FRAMES) as moments:
+    with watching(home, head + FRAMES, PACED_FRAMES, every_s=0.001) as moments:
         sent = pace(port, burglaries(PACED_FRAMES, ACCOUNTS, first=head + FRAMES), CONNECTIONS, PACED_RATE).sent
         waits = sorted(there - here for here, there in zip(sent, moments(), strict=True))
     return sustained, waits[len(waits) // 2] * 1000, waits[int(len(waits) * 0.99)] * 1000
 
 
 @contextmanager
-def watching(home: Path, first: int, total: int) -> Iterator[Callable[[], list[float]]]:
-    """Watch the queue from another process; the function given waits for its end."""
-    command = [sys.executable, "-m", "tests.bench.watch", str(home / "state"), str(first), str(total)]
+def watching(home: Path, first: int, total: int, *, every_s: float) -> Iterator[Callable[[], list[float]]]:
+    """Watch the queue from another process, looking every so many seconds; the function given waits for its end."""
+    command = [sys.executable, "-m", "tests.bench.watch", str(home / "state"), str(first), str(total), str(every_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         printed = process.stdout
         assert printed
@@ -113,7 +117,7 @@ def main() -> None:
         with (
             serving("tests.bench.echo") as echo,
             serving("tests.bench.peer") as peer,
-            gateway("receive", home / "receive") as port,
+            gateway(home / "receive", "receive") as port,
         ):
             for _ in range(ROUNDS):
                 for name, to, frames, connections in (
@@ -126,10 +130,10 @@ def main() -> None:
                     seen.setdefault(name, []).append(flood(to, frames, connections).rate)
                 seen.setdefault("fdatasync", []).append(fsync_ms(home))
                 seen.setdefault("alone", []).append(flood(port, reports[:500], 1).wait_ms(0.5))
-        with gateway("run", home / "run") as port:
+        with gateway(home / "both", "receive", "dispatch") as port:
             for name, value in zip(
                 ("end to end", "e2e p50", "e2e p99"),
-                zip(*(end_to_end(home / "run", port) for _ in range(3)), strict=True),
+                zip(*(end_to_end(home / "both", port) for _ in range(3)), strict=True),
                 strict=True,
             ):
                 seen[name] = list(value)

@@ -9,8 +9,8 @@ from dispatch.alarm_queue import AlarmQueue, connect
 from receiver.journal import JournalReader
 
 
-async def reached(state_dir: Path, first: int, total: int) -> list[float]:
-    """Return a moment (`time.perf_counter`, the same clock in every process) per position, looking each millisecond."""
+async def reached(state_dir: Path, first: int, total: int, every_s: float) -> list[float]:
+    """Return a moment (`time.perf_counter`, the same clock in every process) per position, looking every so many seconds."""
     redis, journal = connect("embedded", state_dir), JournalReader(state_dir).id
     queue = AlarmQueue(redis, "main")
     moments: list[float] = []
@@ -18,10 +18,11 @@ async def reached(state_dir: Path, first: int, total: int) -> list[float]:
     while len(moments) < total:
         position = await queue.cursor(journal)
         moments += [time.perf_counter()] * (position - first - len(moments))
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(every_s)
     await redis.aclose()
     return moments
 
 
 if __name__ == "__main__":
-    print(*asyncio.run(reached(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201 - the bench reads it
+    state_dir, first, total, every_s = sys.argv[1:]
+    print(*asyncio.run(reached(Path(state_dir), int(first), int(total), float(every_s))))  # noqa: T201 - the bench reads it
