@@ -21,6 +21,8 @@ import structlog
 
 GATHER_S: Final = 0.005
 """Lines wait so long for others: made at once, they would compete with the ACKs that they tell of."""
+GATHERED_MAX: Final = 100
+"""So many pieces are written in one go."""
 BACKLOG_BYTES_MAX: Final = 16 * 1024 * 1024
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -73,7 +75,7 @@ class LineWriter:
             taken = [self._queue.get()]
             time.sleep(GATHER_S)
             with suppress(Empty):
-                while True:
+                while taken[-1] and len(taken) < GATHERED_MAX:
                     taken.append(self._queue.get_nowait())
             ended = taken[-1] is None
             made = [(size, make()) for size, make in filter(None, taken)]
