@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 HOME_DIR := var
 
-.PHONY: setup run test bench lock clean
+.PHONY: setup run test soak bench lock clean
 .DEFAULT_GOAL := test
 
 setup: $(STAMP)
@@ -28,6 +28,11 @@ run: setup
 
 test: setup
 	@./.ci/run all
+
+# A thousand kills, half an hour; what fails prints the ARCGATE_SEED and ARCGATE_KILLS that show it again.
+soak: export ARCGATE_KILLS ?= 1000
+soak: setup
+	@$(BIN)/pytest -v -s --override-ini tmp_path_retention_policy=failed tests/acceptance/test_soak.py
 
 bench: setup
 	@$(BIN)/python -m tests.bench

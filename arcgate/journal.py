@@ -1,28 +1,26 @@
 """
 `arcgate journal`: what was received, and whether it is still what was written. It reads beside a gateway that runs.
 
-    list | verify
+    list | watch | verify | backup | forget
 """
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from arcgate.ask import load
+from arcgate import ledger
+from arcgate.ask import ask, load
 from arcgate.output import AsJson, clock, fail, print_json, printable
 from arcgate.run import ConfigFile, refusing
 from protocols.link import escape
 
 if TYPE_CHECKING:
-    from receiver.journal import Entry, JournalReader
-
-_BATCH: Final = 1000
-POLL_S: Final = 0.1
+    from receiver.journal import Entry
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +28,15 @@ def register(app: typer.Typer) -> None:
     journal = typer.Typer(help="What was received, and whether it is still what was written.", no_args_is_help=True)
     journal.command("list")(list_entries)
     journal.command()(verify)
+    journal.command()(watch)
+    journal.command()(backup)
+    journal.command()(forget)
     app.add_typer(journal, name="journal")
 
 
 def list_entries(
-    after: Annotated[int | None, typer.Option("--after", min=0, help="Begin behind this position; else: the last ones.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")] = 100,
+    after: ledger.After = None,
+    limit: ledger.Limit = 100,
     config_file: ConfigFile = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", help="Then wait for more, until Ctrl-C.")] = False,
@@ -49,82 +50,108 @@ def list_entries(
     from receiver.journal import JournalError, JournalReader
 
     loaded = load(config_file)
-    with refusing(JournalError), suppress(KeyboardInterrupt):
-        reader = JournalReader(loaded.state_dir)
-        head = reader.head()
-        begin = after if after is not None else max(0, head - limit) if limit else 0
-        reached = begin
-        for entries in _batches(reader, begin, limit, follow=follow):
-            _tell(entries, json=json)
-            reached = entries[-1].position
-        if reached < head:
-            print(f"up to {reached} of {head}: `--after {reached}` goes on, `--limit 0` shows all", file=sys.stderr)
+    write = _line if json else _lines
+    with refusing(JournalError), suppress(KeyboardInterrupt), closing(JournalReader(loaded.state_dir)) as reader:
+
+        def read(after: int, limit: int) -> list[tuple[int, str]]:
+            return [(entry.position, write(entry)) for entry in reader.read(after, limit)]
+
+        ledger.tell(reader.head(), read, after, limit, follow=follow)
 
 
-def verify(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
+def verify(heads: ledger.Heads = None, config_file: ConfigFile = None, *, json: AsJson = False) -> None:
     """
-    Check that no entry was altered, from the first to the last; else name the first that was, and exit with 1.
+    Check that no entry was altered, dropped or cut off, from first to last; else name the first that was, and exit with 1.
+
+    It is compared with what Redis knows of it, where that answers, and with each --head that you noted elsewhere.
 
     Example: `arcgate journal verify`
+    """
+    from receiver.journal import JournalReader
+
+    loaded = load(config_file)
+    ledger.verify("journal", partial(JournalReader, loaded.state_dir, loaded.digest_secret), loaded, heads or (), json=json)
+
+
+def watch(
+    after: Annotated[int | None, typer.Option("--after", min=0, help="Begin behind this position; else: what comes.")] = None,
+    config_file: ConfigFile = None,
+    *,
+    urgent: Annotated[bool, typer.Option("--urgent", help="Life-safety and intrusion alone, from 10 minutes ago on.")] = False,
+    json: AsJson = False,
+) -> None:
+    """
+    Print each report as it comes, with its site and what to do, until Ctrl-C. It needs no Redis: for an outage.
+
+    Example: `arcgate journal watch --urgent`
+    """
+    with suppress(KeyboardInterrupt):
+        from arcgate import urgent as journal_watch
+
+        journal_watch.watch(load(config_file), after, urgent=urgent, json=json)
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where `journal` and `register` are copied to.")],
+    config_file: ConfigFile = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """
+    Copy journal and register while the gateway runs, and verify the copies; again: what is new since then.
+
+    Example: `arcgate journal backup /mnt/backup/arcgate`
+    """
+    from dispatch.register import RegisterReader
+    from receiver.journal import JournalError, JournalReader
+
+    loaded = load(config_file)
+    key, state_dir = loaded.digest_secret, loaded.state_dir
+    try:
+        # First the register: no act in the copy is then of an entry that the copy has not
+        if any((state_dir / "register").glob("*.db")):
+            ledger.backup("register", partial(RegisterReader, key=key), state_dir, folder, json=json)
+        ledger.backup("journal", partial(JournalReader, key=key), state_dir, folder, json=json)
+    except (JournalError, OSError) as error:
+        fail(str(error), reason="BACKUP", json=json)
+
+
+def forget(
+    journal: Annotated[str, typer.Argument(metavar="JOURNAL", help="Its id, as `dispatch_stopped` names it.")],
+    config_file: ConfigFile = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """
+    Let Redis forget a journal that is gone for good, so that dispatch may begin with another one; then restart dispatch.
+
+    Example: `arcgate journal forget main-1f2e3d4c`
     """
     from receiver.journal import JournalError, JournalReader
 
     loaded = load(config_file)
-    journal, reached = None, 0
-    try:
-        reader = JournalReader(loaded.state_dir)
-        journal = reader.id
-        for reached in _shown(reader):  # noqa: B007 - the last one is what counts
-            pass
-        last = reader.read(reached - 1, 1)
-    except JournalError as error:
-        if json:
-            print_json({"journal": journal, "entries": reached, "ok": False, "error": str(error), "entry": error.position})
-        fail(str(error))
+    with suppress(JournalError), closing(JournalReader(loaded.state_dir)) as reader:
+        if reader.id == journal:
+            why = "what it takes next would have the ids of reports that Redis has seen, and be left out"
+            message = f"{journal} is in {reader.folder}: {why}"
+            fail(f"{message}. Stop the gateway, move that folder away, start: a new one is begun", reason="INUSE", json=json)
+    cursors = ask(config_file, lambda queue: queue.cursors(), json=json)
+    if journal not in cursors:
+        fail(f"Redis knows no {journal}; it knows {', '.join(sorted(cursors)) or 'none'}", reason="NOJOURNAL", json=json)
+    print(f"{journal}: {cursors[journal]} entries are dispatched; any behind them will not be.", file=sys.stderr)
+    if not yes:
+        typer.confirm("Forget it?", abort=True, err=True)
+    ask(config_file, lambda queue: queue.forget(journal), json=json)
     if json:
-        print_json({"journal": journal, "entries": reached, "ok": True, "error": None, "entry": None})
+        print_json({"journal": journal, "cursor": cursors[journal]})
     else:
-        print(f"{journal}: {reached} entries, head digest {last[0].digest if last else 'none'}: unaltered")
+        print(f"{journal} is forgotten: restart dispatch")
 
 
-def _batches(reader: "JournalReader", after: int, limit: int, *, follow: bool) -> Iterator[list["Entry"]]:
-    """Give entries a batch at a time; with `follow`, for ever: the limit then says only where they begin."""
-    given = 0
-    while True:
-        size = _BATCH if follow or not limit else min(_BATCH, limit - given)
-        if size and (entries := reader.read(after, size)):
-            after, given = entries[-1].position, given + len(entries)
-            yield entries
-        elif not follow:
-            return
-        else:
-            time.sleep(POLL_S)
-
-
-def _shown(reader: "JournalReader") -> Iterator[int]:
-    """Give the positions that `verify` reaches, with a bar where a person waits at a terminal."""
-    if not sys.stderr.isatty():
-        yield from reader.verify()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress
-
-    columns = ("checking", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=reader.head())
-        for reached in reader.verify():
-            progress.update(task, completed=reached)
-            yield reached
-
-
-def _tell(entries: list["Entry"], *, json: bool) -> None:
-    if json:
-        encode = msgspec.json.Encoder().encode
-        lines = [f"{encode(_fields(entry)).decode()}\n" for entry in entries]
-    else:
-        lines = [_lines(entry) for entry in entries]
-    sys.stdout.write("".join(lines))
-    sys.stdout.flush()  # whoever follows reads it now
+def _line(entry: "Entry") -> str:
+    """Write an entry as JSON."""
+    return f"{msgspec.json.encode(_fields(entry)).decode()}\n"
 
 
 def _lines(entry: "Entry") -> str:

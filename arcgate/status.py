@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from receiver.config import Config
 
 HALVES: Final = ("receive", "dispatch")
+DIGEST_DIGITS: Final = 16
+"""So much of the head's digest is enough to compare it by eye."""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +45,7 @@ def status(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
 
 async def _look(loaded: "Config") -> dict[str, Any]:
     """Ask both halves, the journal and the queue: each may be there without the others."""
+    from receiver.delivered import Delivered
     from receiver.journal import JournalError, JournalReader
     from receiver.status import ask
 
@@ -50,10 +53,14 @@ async def _look(loaded: "Config") -> dict[str, Any]:
     for half in halves.values():
         if half:
             half["since"] = datetime.fromtimestamp(half["since"], UTC)
-    journal: dict[str, Any] = {"id": None, "head": 0, "lag": None, "error": None}
+    waiting = (halves["receive"] or {}).get("undelivered")
+    if waiting and waiting["since"]:
+        waiting["since"] = datetime.fromtimestamp(waiting["since"], UTC)
+    journal: dict[str, Any] = {"id": None, "head": 0, "digest": None, "lag": None, "error": None}
     try:
         reader = JournalReader(loaded.state_dir)
-        journal |= {"id": reader.id, "head": reader.head()}
+        head = reader.head()
+        journal |= {"id": reader.id, "head": head, "digest": (reader.digest(head) or b"").hex() or None}
         reader.close()
     except JournalError as error:
         journal["error"] = str(error)
@@ -66,6 +73,8 @@ async def _look(loaded: "Config") -> dict[str, Any]:
                 journal["lag"] = max(0, journal["head"] - await asked.cursor(journal["id"]))
     except QueueAway as away:
         redis |= {"reachable": False, "error": str(away)}
+        if (told := Delivered.read(loaded.state_dir)) and told.journal == journal["id"]:
+            journal["lag"] = max(0, journal["head"] - told.cursor)
     return {**halves, "journal": journal, "redis": redis, "queue": queue}
 
 
@@ -77,16 +86,37 @@ def _page(told: dict[str, Any]) -> "Table":
         if half == "receive" and running:
             for listener in running["listeners"]:
                 rows.add_row(f"  {listener['name']}", printable(_listener(listener)))
+            if running["undelivered"]["lag"]:
+                rows.add_row("  undelivered", _undelivered(running["undelivered"]))
             if not running["journal"]["writable"]:
-                rows.add_row("  journal", "CANNOT BE WRITTEN: nothing is acknowledged; its log says why")
-    journal = told["journal"]
-    lag = "" if journal["lag"] is None else f", {journal['lag']:,} wait for dispatch"
-    rows.add_row("journal", printable(journal["error"] or f"{journal['id']}: {journal['head']:,} entries{lag}"))
+                rows.add_row("  journal", printable(_not_written(running)))
+    rows.add_row("journal", printable(_journal(told["journal"])))
     rows.add_row("redis", printable(told["redis"]["error"] or f"{told['redis']['place']}: reachable"))
     if told["queue"] is not None:
         counts = ", ".join(f"{count:,} {priority}" for priority, count in told["queue"].items())
         rows.add_row("queue", counts or "no alarm is open")
     return rows
+
+
+def _undelivered(waiting: dict[str, Any]) -> str:
+    todo = ": work from `arcgate journal watch --urgent`" if waiting["raised"] else ""
+    return f"{waiting['lag']:,} reports, the oldest since {clock(waiting['since'])} UTC{todo}"
+
+
+def _not_written(receiver: dict[str, Any]) -> str:
+    if receiver["journal"]["full"]:
+        return f"DISK FULL: nothing is acknowledged until there is room: {receiver['journal']['full']}"
+    if receiver["undelivered"]["refusing"]:
+        return "REFUSING: nothing is acknowledged until all is delivered, as `refuse_when_undelivered` has it"
+    return "CANNOT BE WRITTEN: nothing is acknowledged; its log says why"
+
+
+def _journal(journal: dict[str, Any]) -> str:
+    if journal["error"]:
+        return str(journal["error"])
+    lag = "" if journal["lag"] is None else f", {journal['lag']:,} wait for dispatch"
+    digest = f", head {journal['digest'][:DIGEST_DIGITS]}" if journal["digest"] else ""
+    return f"{journal['id']}: {journal['head']:,} entries{lag}{digest}"
 
 
 def _listener(listener: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 The alarm queue in Redis, from Python: the verbs of `dispatch/lua`, typed. Their contract, and the key map, stand there.
 
     follower: cursor() -> put() ...      console: claim() -> renew() ... -> close() | release()
+    register: acts() -> replay() ...
 
 A verb that the queue refuses raises `AlarmRefused`; a fault of the connection or the server stays redis-py's `RedisError`.
 After such a fault the follower calls `cursor` again and goes on from there: the server may have lost its last second.
@@ -24,10 +25,10 @@ from dispatch.alarm import Action, Alarm, AlarmState, Priority
 from dispatch.embedded import socket_path
 from protocols.event import Category
 
-LUA: Final = tuple(Path(__file__).parent / "lua" / name for name in ("library.lua", "put.lua", "verbs.lua"))
+LUA: Final = tuple(Path(__file__).parent / "lua" / name for name in ("library.lua", "put.lua", "verbs.lua", "replay.lua"))
 """The library `arcgate_v1`, in the order in which it is put together."""
 EMBEDDED: Final = "embedded"
-REFUSALS: Final = frozenset({"BADARG", "NOALARM", "FENCED", "CHANGED", "BEHIND"})
+REFUSALS: Final = frozenset({"BADARG", "NOALARM", "FENCED", "CHANGED", "NOTYET", "BEHIND"})
 ACTS_READ_MAX: Final = 1000
 CONNECT_S_MAX: Final = 2
 ANSWER_S_MAX: Final = 5
@@ -107,6 +108,22 @@ class PutResult(msgspec.Struct, frozen=True):
     moved: tuple[SiteNow, ...]
     """The changes that were left out; where there is any, the cursor has not moved."""
     placed: tuple[Placed, ...]
+
+
+class ReplayedAct(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """An act as `p:acts` had it, to be done again. `lua/replay.lua` reads the fields in this order."""
+
+    id: str
+    """That of the act in `p:acts`."""
+    act: str
+    """`claim`, `release`, `lease_expired` or `close`; any other is left out."""
+    alarm: str
+    operator: str
+    fence: int
+    outcome: str = ""
+    note: str = ""
+    events: int | None = None
+    """How many events the alarm had: a close leaves an alarm open that has more. None: not known, and not asked."""
 
 
 class QueueRefused(Exception):  # noqa: N818 - it says what happened, as AlarmRefused does
@@ -193,25 +210,73 @@ class AlarmQueue:
             raise
 
     async def cursor(self, journal: str) -> int:
-        """Read how far the journal is applied: its last position, 0 for a journal never seen."""
+        """
+        Read how far the journal is applied: its last position, 0 for a journal never seen.
+
+        With `register:<id>`: how far that register is. From here `put`, or `replay`, goes on.
+        """
         position = int(await self._send("HGET", f"{self._p}:cursors", journal) or 0)
         self._cursors[journal] = position
         return position
 
-    async def put(self, journal: str, position: int, changes: Sequence[SiteChange]) -> PutResult:
+    async def cursors(self) -> dict[str, int]:
+        """Read all that `cursor` gives, of journals and registers; what `put` and `replay` go on from stays as it is."""
+        flat: Mapping[bytes, bytes] = await self._send("HGETALL", f"{self._p}:cursors")
+        return {_text(name): int(position) for name, position in flat.items()}
+
+    async def heads(self) -> dict[str, tuple[int, str]]:
+        """Read, by journal, the last position that came with a digest, and that digest: the journal must have it there."""
+        flat: Mapping[bytes, bytes] = await self._send("HGETALL", f"{self._p}:heads")
+        heads = {_text(journal): _text(head).split(" ") for journal, head in flat.items()}
+        return {journal: (int(position), digest) for journal, (position, digest) in heads.items()}
+
+    async def forget(self, journal: str) -> None:
+        """Remove a journal's cursor and head: it is gone for good, and nothing of it will be put any more."""
+        for key in ("heads", "cursors"):
+            await self._send("HDEL", f"{self._p}:{key}", journal)
+
+    async def put(self, journal: str, position: int, changes: Sequence[SiteChange], digest: str = "") -> PutResult:
         """
         Commit a batch of the journal's entries that ends at `position`: states, queue and cursor, together.
+
+        digest: the hexadecimal one of the entry at `position`, for `heads`; empty: none is noted.
 
         Changes whose version does not fit are left out and told in `moved`: decide those again and put the batch again.
         Raises AlarmRefused("BEHIND") where the server has a lower cursor than this object knows: it has lost what it
         acknowledged, so call `cursor` and go on from there.
         """
         after = self._cursors.get(journal, 0)
-        reply = await self._call("put", journal, position, msgspec.msgpack.encode(changes), after)
+        reply = await self._call("put", journal, position, msgspec.msgpack.encode(changes), after, digest)
         result = msgspec.msgpack.decode(reply, type=PutResult)
         if not result.moved:
             self._cursors[journal] = max(after, position)
         return result
+
+    async def replay(self, register: str, position: int, acts: Sequence[ReplayedAct]) -> int:
+        """
+        Do again what the register holds up to `position`; returns how many acts changed anything. Twice is as once.
+
+        Without acts it says that the register has copied what was done here so far. Raises AlarmRefused("BEHIND") where the
+        server is less far than this object knows: call `cursor("register:<id>")`, and go on from there.
+        """
+        name = f"register:{register}"
+        after = self._cursors.get(name, 0)
+        done = await self._call("replay", register, position, after, msgspec.msgpack.encode(acts))
+        self._cursors[name] = max(after, position)
+        return int(done)
+
+    async def refill(self, last: str, closing: Sequence[str]) -> None:
+        """Keep alarms that a refill will close from the consoles. last: the id of the last act that is in the register."""
+        await self._call("refill", last, msgspec.msgpack.encode(closing))
+
+    async def say_ready(self) -> None:
+        """Say that this server has all that it may have lost: until then no alarm can be closed."""
+        await self._call("ready")
+
+    async def oldest(self, journal: str) -> int | None:
+        """Read the first position among the journal's entries that opened an alarm which is open still; None where none is."""
+        position = await self._call("oldest", journal, read_only=True)
+        return None if position is None else int(position)
 
     async def claim(self, operator: str, lease_s: float) -> Alarm | None:
         """Take the most urgent, then oldest, waiting alarm; None where nothing waits. Raises AlarmRefused: BADARG."""
@@ -230,7 +295,7 @@ class AlarmQueue:
         """
         Close a claimed alarm of whose events the operator has seen `seen`; an empty note is none.
 
-        Raises AlarmRefused: BADARG, NOALARM, FENCED, or CHANGED where more events have joined.
+        Raises AlarmRefused: BADARG, NOALARM, FENCED, CHANGED where more events have joined, NOTYET during a refill.
         """
         await self._call("close", alarm_id, fence, seen, outcome, note)
 
@@ -275,6 +340,14 @@ class AlarmQueue:
             for acts in streams
             for act, fields in acts
         ]
+
+    async def act_ids(self, first: str, last: str) -> set[str]:
+        """Give the ids of the acts that `p:acts` still has, from `first` to `last`, both included; "-" and "+" are its ends."""
+        ids = set[str]()
+        while acts := await self._send("XRANGE", f"{self._p}:acts", first, last, "COUNT", ACTS_READ_MAX):
+            ids.update(_text(act) for act, _ in acts)
+            first = f"({_text(acts[-1][0])}"
+        return ids
 
 
 async def end(*tasks: asyncio.Task[Any], again_s: float = 0.1) -> None:

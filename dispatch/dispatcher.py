@@ -8,18 +8,22 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from shutil import disk_usage
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from dispatch.alarm import Priority
-from dispatch.alarm_queue import EMBEDDED, AlarmQueue, connect, end
+from dispatch import own_site
+from dispatch.alarm_queue import EMBEDDED, AlarmQueue, AlarmRefused, connect, end
 from dispatch.embedded import EmbeddedValkey
-from dispatch.follow import CursorBeyondJournal, Follower
+from dispatch.follow import Follower
+from dispatch.refill import WrongJournal
+from dispatch.register import Register
 from dispatch.sites import Sites
 from receiver.config import Config
-from receiver.log import LineWriter, lines
+from receiver.log import LineWriter
 from receiver.status import StatusSocket
 
 TICK_S: Final = 1.0
@@ -42,8 +46,8 @@ class Dispatcher:
         self._embedded = EmbeddedValkey(config.state_dir, _say_exit) if config.redis.url == EMBEDDED else None
         self._redis = connect(config.redis.url, config.state_dir)
         self._queue = AlarmQueue(self._redis, config.redis.centre)
-        self._follower = Follower(config.state_dir, sites, self._queue, logged, log)
         self._priorities: dict[str, int] = {}
+        self._disk_low = False
         self._stopped: str | None = None
         """Why nothing is dispatched until a restart."""
 
@@ -53,10 +57,15 @@ class Dispatcher:
 
         What was started is stopped again.
         """
-        if self._embedded:
-            await self._embedded.start()
+        self._register = await asyncio.to_thread(Register, self._config.state_dir, self._config, self._config.digest_secret)
+        self._follower = Follower(
+            self._config.state_dir, self._sites, self._queue, self._register, self._config.node, self._lines, log
+        )
         try:
+            if self._embedded:
+                await self._embedded.start()
             await self._queue.load()
+            await self._look_at_persistence()
         except (RedisError, OSError) as error:
             log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
         except BaseException:
@@ -64,7 +73,7 @@ class Dispatcher:
             raise
         self._status = StatusSocket(self._config.state_dir / "dispatch.sock", self.snapshot)
         await self._status.open()
-        for work in (self._follow, self._tick, self._tell_acts):
+        for work in (self._follow, self._tick):
             self._tasks.append(asyncio.create_task(self._keep(work)))
         log.info("dispatcher_started", sites=len(self._sites), centre=self._config.redis.centre)
 
@@ -77,6 +86,7 @@ class Dispatcher:
 
     async def _close(self) -> None:
         await self._redis.aclose()
+        self._register.close()
         if self._embedded:
             await self._embedded.stop()
 
@@ -104,10 +114,10 @@ class Dispatcher:
                 await asyncio.sleep(AGAIN_S)
 
     async def _follow(self) -> None:
-        """Follow the journal, through everything but a cursor that cannot be."""
+        """Follow the journal, through everything but a journal that does not belong to it."""
         try:
             await self._follower.run()
-        except CursorBeyondJournal as error:
+        except WrongJournal as error:
             self._stopped = str(error)
             log.critical("dispatch_stopped", error=self._stopped)
 
@@ -118,9 +128,10 @@ class Dispatcher:
             await asyncio.sleep(TICK_S)
             why = self._stopped or self._follower.away
             try:
+                await self._look_at_disk()
                 await self._queue.expire()
                 self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, AlarmRefused) as error:
                 why = why or str(error) or type(error).__name__
             now = time.monotonic()
             if why:
@@ -133,36 +144,28 @@ class Dispatcher:
                 log.warning("queue_back", away_s=round(now - since), lag=self._follower.lag)
                 since, say_at = 0.0, 0.0
 
-    async def _tell_acts(self) -> None:
-        """Log what people do, whatever console they do it with."""
-        after = ""
-        while True:
-            try:
-                after = after or await self._queue.last_act()
-                acts = await self._queue.acts(after, 2000)
-            except (RedisError, OSError):
-                await asyncio.sleep(TICK_S)
-                continue
-            if acts:
-                after = acts[-1][0]
-                self._lines.write(lines("info", [{"event": _ACTS.get(act["act"], act["act"]), **_told(act)} for _, act in acts]))
+    async def _look_at_persistence(self) -> None:
+        """Warn of a Redis that keeps nothing on disk: each restart of it would be a refill."""
+        try:
+            settings = await self._redis.config_get("appendonly", "save")
+        except ResponseError:  # forbidden: `AlarmQueue.load` has said so
+            return
+        if settings.get("appendonly") == "no":
+            log.warning(
+                "redis_not_durable",
+                message="appendonly is off: what operators do may be lost with Redis, and their alarms be seen again. "
+                "Set appendonly yes and appendfsync always",
+                save=settings.get("save"),
+            )
 
-
-_ACTS: Final = {
-    "claim": "alarm_claimed",
-    "release": "alarm_released",
-    "close": "alarm_closed",
-    "lease_expired": "alarm_returned",
-}
-_NOT_TOLD: Final = frozenset({"act", "note", "cursors"})
-"""A note is for the register: it may name people."""
-
-
-def _told(fields: dict[str, str]) -> dict[str, Any]:
-    """Write an act as the other lines write the same things: numbers as numbers, a priority by its name."""
-    told: dict[str, Any] = {key: value for key, value in fields.items() if key not in _NOT_TOLD}
-    priority = Priority(int(fields["priority"])).name.lower()
-    return told | {"events": int(fields["events"]), "fence": int(fields["fence"]), "priority": priority}
+    async def _look_at_disk(self) -> None:
+        """Raise an alarm when the journal's disk has too little room, once each time."""
+        low = disk_usage(self._config.state_dir).free < self._config.free_bytes_min
+        if low and not self._disk_low:
+            text = f"The disk of {self._config.state_dir} is full: no report is acknowledged"
+            steps = ("Call the operations engineer: panels go to the other receiver, if they have one", "Make room on the disk")
+            await own_site.tell(self._queue, self._follower.journal, "disk_full", text, steps, datetime.now(UTC))
+        self._disk_low = low
 
 
 def _say_exit(code: int, restart_s: float) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,10 @@ from redis.exceptions import RedisError
 from dispatch import state as states
 from dispatch.alarm import Action, Placement
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
+from dispatch.copier import Copier
 from dispatch.engine import decide
+from dispatch.refill import Refill, check_history
+from dispatch.register import Register, RegisterReader
 from dispatch.sites import GHOST, Site, Sites, ghost
 from protocols import codes
 from receiver.journal import Entry, JournalError, JournalReader
@@ -40,10 +44,6 @@ AWAY_S_FIRST: Final = 0.25
 AWAY_S_MAX: Final = 2.0
 
 _encode = msgspec.json.Encoder().encode
-
-
-class CursorBeyondJournal(Exception):  # noqa: N818 - it says what happened
-    """Redis has applied more of this journal than the journal holds: going on would skip reports."""
 
 
 class _Known(msgspec.Struct):
@@ -73,9 +73,20 @@ class _Head(msgspec.Struct, frozen=True):
 class Follower:
     """Takes one journal into the queue. `run` returns only by being cancelled."""
 
-    def __init__(self, state_dir: Path, sites: Sites, queue: AlarmQueue, logged: LineWriter, log: Any) -> None:  # noqa: ANN401 - a structlog logger
-        """Open nothing yet. logged: takes the lines of many events at once; log: of everything else."""
+    def __init__(  # noqa: PLR0913, PLR0917 - what it follows, for whom, and whom it tells
+        self,
+        state_dir: Path,
+        sites: Sites,
+        queue: AlarmQueue,
+        register: Register,
+        node: str,
+        logged: LineWriter,
+        log: Any,  # noqa: ANN401 - a structlog logger
+    ) -> None:
+        """Open nothing yet. node: this machine's name. logged: takes the lines of many events at once; log: all else."""
         self._state_dir, self._sites, self._queue, self._lines, self._log = state_dir, sites, queue, logged, log
+        self._register, self._node = register, node
+        self._copier = Copier(state_dir, queue, register, logged)
         self._reader: JournalReader | None = None
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._away: str | None = None
@@ -85,22 +96,17 @@ class Follower:
         """Events by what became of them."""
 
     async def run(self) -> None:
-        """Follow for ever. Raises CursorBeyondJournal; waits for a journal, and through every fault of Redis."""
+        """Follow for ever. Raises WrongJournal; waits for a journal, and through every fault of Redis."""
         wait_s = AWAY_S_FIRST
         while True:
             try:
                 reader = await self._open()
                 await self._queue.load()
-                self._known.clear()
-                self.cursor = await self._queue.cursor(reader.id)
-                if self.cursor > reader.head():
-                    raise CursorBeyondJournal(
-                        f"Redis has applied entry {self.cursor} of journal {reader.id}, whose last is {reader.head()}: "
-                        "was an older copy of the journal put back? Put the right one back; until then nothing is dispatched"
-                    )
+                await self._bring_up(reader)
+                await self._queue.say_ready()
                 self._say_back(reader)
                 wait_s = AWAY_S_FIRST
-                await self._flow(reader)
+                await self._work(reader)
             except (RedisError, OSError, AlarmRefused, QueueRefused, JournalError) as error:
                 self._say_away(error)
                 if isinstance(error, JournalError) and self._reader:
@@ -109,6 +115,47 @@ class Follower:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, AWAY_S_MAX)
 
+    async def _work(self, reader: JournalReader) -> None:
+        """Follow the journal, and copy what people do to the register, until one of both meets a fault."""
+        tasks = [asyncio.create_task(work) for work in (self._flow(reader), self._copier.run(reader.id, lambda: self.cursor))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(*tasks, again_s=0.01)
+        for error in [task.exception() for task in tasks if not task.cancelled()]:
+            if error:
+                raise error
+
+    async def _bring_up(self, reader: JournalReader) -> None:
+        """See that Redis belongs to this journal, and give back to it what it has lost."""
+        cursors, heads = await self._queue.cursors(), await self._queue.heads()
+        self._known.clear()
+        self.cursor = await self._queue.cursor(reader.id)
+        done = await self._queue.cursor(f"register:{self._register.id}")
+        acts = await asyncio.to_thread(RegisterReader, self._state_dir)
+        try:
+            check_history(reader, self._node, cursors, heads, acts.last())
+            refill = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log)
+            if not self.cursor and (start := await refill.start_at(self._state_dir)):
+                self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
+                digest = reader.digest(start)
+                await self._queue.put(reader.id, start, [], digest.hex() if digest else "")
+                self.cursor = start
+            if missing := await refill.run(done):
+                self._log.warning("refilled", journal=reader.id, cursor=self.cursor, acts=missing)
+        finally:
+            acts.close()
+
+    async def _apply_to(self, reader: JournalReader, position: int) -> int:
+        """Have all entries up to a position put, one batch after the other; returns the cursor."""
+        while self.cursor < position:
+            entries = await asyncio.to_thread(reader.read, self.cursor, min(BATCH_ENTRIES_MAX, position - self.cursor))
+            if not entries:
+                break
+            sites = self._by_site(entries)
+            await self._commit(reader.id, entries[-1], sites, await self._decide_all(reader.id, sites, {}))
+        return self.cursor
+
     @property
     def lag(self) -> int:
         """How many entries wait to be dispatched."""
@@ -116,6 +163,11 @@ class Follower:
             return self._reader.head() - self.cursor if self._reader else 0
         except JournalError:
             return 0
+
+    @property
+    def journal(self) -> str:
+        """The journal's id; empty before there is one."""
+        return self._reader.id if self._reader else ""
 
     @property
     def away(self) -> str | None:
@@ -150,7 +202,7 @@ class Follower:
                 sending, ahead = None, {site: after for site, (_, after) in decided.items()}
                 if entries:
                     position = entries[-1].position
-                    sending = asyncio.create_task(self._commit(reader.id, position, sites, decided))
+                    sending = asyncio.create_task(self._commit(reader.id, entries[-1], sites, decided))
                 else:
                     await self._wait(reader, seen)
         finally:
@@ -168,15 +220,15 @@ class Follower:
                 await self._queue.put(reader.id, self.cursor, [])  # refused as BEHIND where the server has lost what it had
                 return
 
-    async def _commit(self, journal: str, position: int, sites: _BySite, decided: _Decided) -> bool:
-        """Commit a batch; sites whose state was another one are decided again, on what they hold. Says whether none was."""
+    async def _commit(self, journal: str, last: Entry, sites: _BySite, decided: _Decided) -> bool:
+        """Commit a batch up to `last`; sites whose state was another one are decided again. Says whether there was none."""
         foreseen = True
         while True:
-            result = await self._queue.put(journal, position, [change for change, _ in decided.values()])
+            result = await self._queue.put(journal, last.position, [change for change, _ in decided.values()], last.digest)
             self._learn(result, decided)
             self._say_placed(result.placed, decided)
             if not result.moved:
-                self.cursor = position
+                self.cursor = last.position
                 return foreseen
             foreseen = False
             decided = await self._decide_all(journal, {now.site: sites[now.site] for now in result.moved}, {})

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from protocols import AnyProtocol
 from receiver.load import ConfigError, Mistake, toml
+from receiver.secret import Secret, SecretError, reveal
 
 PLACES: Final = (Path("arcgate.toml"), Path("/etc/arcgate/arcgate.toml"))
 """Where the file is looked for when neither `--config` nor $ARCGATE_CONFIG names it."""
@@ -71,7 +72,36 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
         return int(self.address.rpartition(":")[2])
 
 
-class Config(msgspec.Struct, frozen=True):
+class Guarantees(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys by which a centre says how long and how strictly its reports are kept. They stand on top of arcgate.toml."""
+
+    node: Name = "main"
+    """This machine's name: the journal's id begins with it."""
+    segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 40, description="a whole number of bytes, 65536 or more")] = 1 << 30
+    """A file of the journal or the register that is larger is closed, and a new one begun; a new day begins one too."""
+    retention_days: Annotated[int, Meta(ge=1, le=36_500, description="a whole number of days, 1 to 36500")] | None = None
+    """Older files of the journal are deleted; without it, none."""
+    digest_key: Secret | None = None
+    """With it the digests are keyed: who does not have it cannot make new ones."""
+    free_bytes_min: Annotated[int, Meta(ge=0, le=1 << 50, description="a whole number of bytes")] = 4 << 20
+    """With less room on the journal's disk, no report is taken."""
+    undelivered_s: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] = 90
+    """Reports that wait so long for the queue are raised on every channel that is left."""
+    refuse_when_undelivered: bool = False
+    """Whether the receiver then stops acknowledging, so that panels go to their other receiver."""
+    alert_command: (
+        Annotated[str, Meta(min_length=1, description="a line for /bin/sh, or a list of a program and its arguments")]
+        | Annotated[tuple[str, ...], Meta(min_length=1)]
+        | None
+    ) = None
+    """What to run then: a line for /bin/sh, or a program and its arguments."""
+
+
+USUAL: Final = Guarantees()
+"""What holds where nothing is said."""
+
+
+class Config(Guarantees, frozen=True):
     """arcgate.toml, read: every path is absolute or starts where the gateway was started."""
 
     state_dir: Path
@@ -79,6 +109,8 @@ class Config(msgspec.Struct, frozen=True):
     sites: Path
     redis: Redis
     listeners: tuple[Listener, ...]
+    digest_secret: bytes = b""
+    """What `digest_key` names."""
 
 
 def _flat(protocol: type[msgspec.Struct]) -> type[msgspec.Struct]:
@@ -93,7 +125,7 @@ _PROTOCOLS: Final[dict[Any, type[AnyProtocol]]] = {_flat(member): member for mem
 _Listener: Any = reduce(or_, _PROTOCOLS)
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(Guarantees, frozen=True, forbid_unknown_fields=True):
     """arcgate.toml as it is written."""
 
     listener: Annotated[tuple[_Listener, ...], Meta(min_length=1, description="one [[listener]] or more")]
@@ -139,10 +171,24 @@ def load(path: Path) -> Config:
             for n, listener in enumerate(listeners)
             if counts[getattr(listener, key).lower()] > 1 and not (key == "address" and listener.port == 0)
         ]
+    digest_key = b""
+    try:
+        digest_key = reveal(content.digest_key, path.parent) if content.digest_key else b""
+    except SecretError as error:
+        mistakes.append(Mistake(str(path), "digest_key", str(error)))
     if mistakes:
         raise ConfigError(mistakes)
     home = path.parent
-    return Config(home / content.state_dir, home / content.accounts, home / content.sites, content.redis, listeners)
+    guarantees = {field: getattr(content, field) for field in Guarantees.__struct_fields__}
+    return Config(
+        home / content.state_dir,
+        home / content.accounts,
+        home / content.sites,
+        content.redis,
+        listeners,
+        digest_key,
+        **guarantees,
+    )
 
 
 def folders(path: Path) -> tuple[Path, Path]:

@@ -103,6 +103,11 @@ class TcpListener:
             session.stop_reading()
         self._turn.end()
 
+    def cut_unanswered(self) -> None:
+        """Cut off the peers of whom something was taken that will never be answered: they shall repeat it, or go elsewhere."""
+        for session in [session for session in self._sessions if session.unanswered]:
+            session.close("there is no room for its reports")
+
     def close_sessions(self) -> None:
         """Close every connection whose peer has its answers."""
         for session in [session for session in self._sessions if session.answers_arrived]:

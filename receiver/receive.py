@@ -1,26 +1,33 @@
 """
 The receiver: from the panels' bytes to the ACK. It depends on sockets and a disk, and on nothing else.
 
-    Config -> Journal, TcpListener ..., StatusSocket
+    Config -> Journal, TcpListener ..., StatusSocket, and what is done now and then: Undelivered, retention, the head's digest
 """
 
 import asyncio
 import os
 import resource
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from receiver.accounts import Accounts
 from receiver.config import Config
-from receiver.journal import Journal
+from receiver.journal import Journal, JournalError
 from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter, report_lines
 from receiver.status import StatusSocket
+from receiver.undelivered import LOOK_S, Undelivered
+
+HEAD_SAID_S: Final = 600.0
+"""How often the digest of the journal's head is put on record in the log: a tail that is cut off later is seen by it."""
+RETENTION_S: Final = 3600.0
 
 log = structlog.get_logger()
 
@@ -32,11 +39,24 @@ class Receiver:
         """Nothing is opened yet."""
         self._config, self._accounts, self._lines = config, accounts, lines
         self._since = time.time()
+        self._upkeep: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._said_position = 0
+        self._said_nothing_dropped = False
 
     async def start(self) -> None:
         """Open the journal, then the listeners. Raises JournalError or ListenError; what was opened is closed again."""
         _raise_descriptor_limit()
-        self.journal = Journal(self._config.state_dir, self._log_reports, self._log_failure)
+        self.journal = Journal(
+            self._config.state_dir,
+            self._log_reports,
+            self._log_failure,
+            kept=self._config,
+            key=self._config.digest_secret,
+            on_full=self._log_full,
+        )
+        self._head = self.journal.durable, self.journal.digest
+        self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
         self._listeners = [TcpListener(listener, self.journal) for listener in self._config.listeners]
         opened: list[TcpListener] = []
         try:
@@ -52,6 +72,8 @@ class Receiver:
             raise
         for listener in self._listeners:
             log.info("listening", listener=listener.listener.name, addresses=listener.addresses)
+        for work, each_s in ((self._look, LOOK_S), (self._say_head, HEAD_SAID_S), (self._drop_old, RETENTION_S)):
+            self._upkeep.append(asyncio.create_task(self._repeat(work, each_s)))
         log.info("receiver_started", journal=self.journal.id, position=self.journal.durable, accounts=len(self._accounts))
 
     async def _open_status(self) -> None:
@@ -68,9 +90,12 @@ class Receiver:
         """Take no more, answer what is on disk, close. Within five seconds."""
         for listener in self._listeners:
             listener.refuse_new()
+        self._stopping.set()
+        await asyncio.gather(*self._upkeep, self._undelivered.stop())
         await self.journal.close()
         await asyncio.gather(*(listener.closed() for listener in self._listeners))
         await self._status.close()
+        await self._say_head()
         log.info("receiver_stopped", position=self.journal.durable)
 
     def snapshot(self) -> dict[str, Any]:
@@ -78,7 +103,14 @@ class Receiver:
         return {
             "pid": os.getpid(),
             "since": self._since,
-            "journal": {"id": self.journal.id, "position": self.journal.durable, "writable": self.journal.writable},
+            "journal": {
+                "id": self.journal.id,
+                "position": self.journal.durable,
+                "digest": self._head[1].hex(),
+                "writable": self.journal.writable,
+                "full": self.journal.full and str(self.journal.full),
+            },
+            "undelivered": self._undelivered.snapshot(),
             "listeners": [
                 {
                     "name": listener.listener.name,
@@ -93,6 +125,8 @@ class Receiver:
     def _log_reports(self, first: int, bodies: Sequence[bytes]) -> None:
         size = sum(map(len, bodies))
         self._lines.write_later(size, len(bodies), partial(report_lines, self.journal.id, first, bodies))
+        # Here, in the journal's thread, position and digest are of the same commit
+        self._head = first + len(bodies) - 1, self.journal.digest
 
     def _log_failure(self, error: Exception) -> None:
         log.critical(
@@ -102,6 +136,60 @@ class Receiver:
             effect="no report is acknowledged and no link test answered: panels see a dead receiver and fail over",
             todo=f"make room or mend the disk under {self.journal.folder}, then restart arcgate",
         )
+
+    def _log_full(self, error: Exception | None) -> None:
+        if error is None:
+            log.warning("journal_taking_again", position=self.journal.durable)
+            return
+        log.critical(
+            "journal_full",
+            error=str(error),
+            position=self.journal.durable,
+            effect="no report is acknowledged and no link test answered: panels see a dead receiver and fail over",
+            todo=f"make room on the disk of {self.journal.folder}: reports are then taken again without a restart",
+        )
+        for listener in self._listeners:
+            listener.cut_unanswered()
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], each_s: float) -> None:
+        """Do it until the end; a fault that nobody thought of is told, and takes nothing else with it."""
+        while not self._stopping.is_set():
+            try:
+                await work()
+            except Exception:
+                log.critical("upkeep_failed", work=work.__name__, exc_info=True, again_s=each_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), each_s)
+
+    async def _look(self) -> None:
+        self._undelivered.look(time.monotonic())
+
+    async def _say_head(self) -> None:
+        """Put the head's digest on record, where it is another one than was said last."""
+        position, digest = self._head
+        if position != self._said_position:
+            log.info("journal_head", journal=self.journal.id, position=position, digest=digest.hex())
+            self._said_position = position
+
+    async def _drop_old(self) -> None:
+        """Let retention delete what is old, as far as dispatch needs it no more."""
+        if not self._config.retention_days or not self.journal.durable:
+            return
+        delivered = self._undelivered.delivered
+        if delivered is None:
+            if not self._said_nothing_dropped:
+                log.warning(
+                    "nothing_dropped", why="dispatch has not told what it needs of this journal", days=self._config.retention_days
+                )
+            self._said_nothing_dropped = True
+            return
+        try:
+            dropped = await asyncio.to_thread(self.journal.drop_old, self._config.retention_days, delivered.needed)
+        except (OSError, sqlite3.Error, JournalError) as error:
+            log.error("retention_failed", error=str(error), todo=f"see that arcgate may delete files of {self.journal.folder}")  # noqa: TRY400 - the message says it all
+            return
+        for tombstone in dropped:
+            log.info("segment_dropped", first=tombstone.first, last=tombstone.last, digest=tombstone.digest)
 
 
 def socket_path(config: Config) -> Path:

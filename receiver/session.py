@@ -133,10 +133,10 @@ class Session(asyncio.Protocol):
         reply = b"".join(replies)
         answers = len(replies) - replies.count(b"")
         if reports or self.unanswered:
-            self.unanswered += len(received)
-            if self.unanswered >= UNANSWERED_MAX:
-                self.transport.pause_reading()
-            self._journal.append(reports, partial(self._on_durable, reply, answers, len(received)))
+            if self._journal.append(reports, partial(self._on_durable, reply, answers, len(received))):
+                self.unanswered += len(received)
+                if self.unanswered >= UNANSWERED_MAX:
+                    self.transport.pause_reading()
             return None
         return (reply, answers) if self._journal.writable else None
 

@@ -58,7 +58,7 @@ class Reader:
         command = command.replace(ADDRESS, self.address)
         for name, value in self.claimed.items():
             command = re.sub(rf"\b{name}\b", value, command)
-        command = re.sub(r"\b[0-9a-f]{8}-\d{12}-\d+\b", self.claimed["ID"], command)
+        command = re.sub(r"\bmain-[0-9a-f]{8}-\d{12}-\d+\b", self.claimed["ID"], command)
         return re.sub(r"--fence \d+", f"--fence {self.claimed['FENCE']}", command)
 
     def note_claim(self, told: str) -> None:
@@ -136,7 +136,7 @@ def first_gateway(home: Path) -> Gateway:
 
 def masked(line: str) -> str:
     """A line without what differs from run to run: numbers, digests, the width of a column."""
-    return " ".join(re.sub(r"[0-9a-f]{64}|\b[0-9a-f]{8}\b|\\n[0-9A-F]{8}|\d+(\.\d+)?", "#", line).split())
+    return " ".join(re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{16}\b|\b[0-9a-f]{8}\b|\\n[0-9A-F]{8}|\d+(\.\d+)?", "#", line).split())
 
 
 def assert_shows(seen: str, shown: str) -> None:
@@ -251,9 +251,11 @@ def test_each_key_of_the_configuration_is_explained_with_its_default() -> None:
     told = rows("an unknown key is refused.\n\n```")
     fields = {f"listener[].{field.name}": field for field in msgspec.structs.fields(config.Listener)}
     fields |= {f"redis.{field.name}": field for field in msgspec.structs.fields(config.Redis)}
+    fields |= {field.name: field for field in msgspec.structs.fields(config.Guarantees)}
     assert set(told) == {*fields, "state_dir", "accounts", "sites"}
     for key, field in fields.items():
         default = "needed" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
+        default = "none" if field.default is None else default
         assert told[key].split("|")[0].strip() == default, key
 
 

@@ -6,20 +6,27 @@
 --
 -- KEYS[1] is the prefix p = {arcgate:<centre>}; the braces make it the hash tag of every key of the centre, so a Cluster holds a centre on one shard.
 --
---   p:cursors       hash    journal id -> the position applied
+--   p:cursors       hash    journal id -> the position applied; register:<register id> -> how far that register has the acts done here
+--   p:heads         hash    journal id -> "<position> <digest>" of the entry at which its cursor last stood, so that a rewritten journal is seen
 --   p:site:<site>   hash    version (0 = never seen), state (opaque text), at:<journal> = the last position applied to this site;
 --                           open: ids of its open alarms, oldest first, with blanks between
 --   p:alarm:<id>    hash    site name account priority category label instruction steps(JSON) state opened_at events repeats returned;
 --                           life: 1 where it holds a life-safety event; ghost: 1 where no site names the account;
---                           owner fence lease_until while claimed; closed_at outcome note once closed (owner and fence stay)
+--                           owner fence lease_until while claimed; closed_at outcome note once closed (owner and fence stay);
+--                           act: the id, in p:acts, of the last act applied to it
 --   p:events:<id>   list    the alarm's events (JSON), in the order of joining, never rewritten
 --   p:seen:<id>     hash    event id -> how many times it was received
 --   p:waiting       zset    alarm id, score = priority * 1e13 + opened_at: most urgent first, then oldest
 --   p:claimed       zset    alarm id, score = the end of its lease
+--   p:opened:<journal>  zset  the open alarms that an entry of this journal opened, score = that entry's position; an alarm's id is
+--                           <journal>-<position>-<n>, and the journal's own id may hold dashes
+--   p:closing       set     while dispatch puts back what was lost: the alarms that will be closed again by it, which nobody shall claim meanwhile
 --   p:fence         string  the last fence given out
+--   p:ready         string  the run_id of the server whose queue dispatch has brought up; any other server may have lost something yet unseen
 --   p:ghosts        zset    ghost alarms opened in the last minute, score = opened_at
 --   p:acts          stream  what was done, about the last 100,000: act = claim | release | close | lease_expired; alarm site operator fence
---                           events priority; cursors (JSON: journal id -> position) at that moment; for close also outcome and note
+--                           events priority; cursors (JSON: journal id -> position applied to the site) at that moment; for close also outcome and note. Its newest id never
+--                           goes back, not even where the clock does: a replay carries it on
 --
 -- Times are ms since 1970. The one clock is TIME, here; no console's clock is believed.
 --
@@ -28,11 +35,13 @@
 --   NOALARM   no such alarm; a closed one is kept for a day
 --   FENCED    the fence is not that of the alarm's present claim: the reply says who has it, or that it waits or is closed
 --   CHANGED   more events have joined than the operator has seen
+--   NOTYET    dispatch is still putting back what this server may have lost: what is closed now could open again. Close a little later
 --   BEHIND    this server has lost what it had acknowledged: read the cursor again, and go on from there
 
 local LEASE_MS_MIN, LEASE_MS_MAX = 100, 600000
 local OPERATOR_BYTES_MAX, OUTCOME_BYTES_MAX, NOTE_BYTES_MAX = 64, 64, 4096
 local CLOSED_KEPT_S = 86400
+local REGISTER = 'register:' -- before a register's id, in p:cursors
 local GHOST_KEPT_S = 86400
 local ACTS_MAX = 100000
 local SWEEP_MAX = 1000 -- expired leases a call
@@ -64,31 +73,93 @@ local function rank(priority, opened_at)
   return priority * PRIORITY_STEP + opened_at
 end
 
+-- Whether nothing is missing in this queue any more: dispatch has looked since this server started, or was emptied.
+local function run_id()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+-- Takes the alarm that is to be claimed next from those that wait; nil where none is.
+local function next_waiting(p)
+  if redis.call('EXISTS', p .. ':closing') == 0 then return redis.call('ZPOPMIN', p .. ':waiting')[1] end
+  local from = 0
+  while true do
+    local ids = redis.call('ZRANGE', p .. ':waiting', from, from + 99)
+    if #ids == 0 then return nil end
+    for i, closing in ipairs(redis.call('SMISMEMBER', p .. ':closing', unpack(ids))) do
+      if closing == 0 then
+        redis.call('ZREM', p .. ':waiting', ids[i])
+        return ids[i]
+      end
+    end
+    from = from + 100
+  end
+end
+
+-- How far this server is by p:cursors, and the refusal where that is less than the caller has seen it to be.
+local function cursor_at(p, name, after)
+  local cursor = tonumber(redis.call('HGET', p .. ':cursors', name) or 0)
+  if cursor >= after then return cursor end
+  return cursor, redis.error_reply(string.format('BEHIND the cursor of %s is %.0f, and was %.0f', name, cursor, after))
+end
+
+-- The key that holds the alarm while it is open, by the journal that its id names, and the position named there; nil for another id.
+local function opened_by(p, id)
+  local journal, position = string.match(id, '^(.+)%-(%d+)%-%d+$')
+  if journal then return p .. ':opened:' .. journal, position end
+end
+
+-- Takes an alarm that is closed, or gone, off those that are open.
+local function leave_opened(p, id)
+  local opened = opened_by(p, id)
+  if opened then redis.call('ZREM', opened, id) end
+end
+
 -- What is known of an account that no site names is forgotten, unless an alarm of it is open: strangers are without number.
 local function keep_ghost(key)
   if redis.call('HEXISTS', key, 'open') == 1 then redis.call('PERSIST', key) else redis.call('EXPIRE', key, GHOST_KEPT_S) end
 end
 
--- Adds one act to p:acts; call it while the alarm still has its owner. Further arguments: more fields and values.
+-- Adds one act to p:acts, and its id to the alarm; call it while the alarm still has its owner. Further arguments: more fields and values.
 local function record(p, act, id, ...)
-  local alarm = redis.call('HMGET', p .. ':alarm:' .. id, 'site', 'owner', 'fence', 'events', 'priority')
+  local key = p .. ':alarm:' .. id
+  local alarm = redis.call('HMGET', key, 'site', 'owner', 'fence', 'events', 'priority')
   local cursors, flat = {}, redis.call('HGETALL', p .. ':cursors')
-  for i = 1, #flat, 2 do cursors[flat[i]] = tonumber(flat[i + 1]) end
-  redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],
+  for i = 1, #flat, 2 do
+    if string.sub(flat[i], 1, #REGISTER) ~= REGISTER then
+      -- Of the site, which may be ahead of the rest of its batch; the alarm of a flood of ghosts has no site of its own.
+      cursors[flat[i]] = tonumber(redis.call('HGET', p .. ':site:' .. (alarm[1] or ''), 'at:' .. flat[i]) or flat[i + 1])
+    end
+  end
+  local act_id = redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],
     'operator', alarm[2], 'fence', alarm[3], 'events', alarm[4], 'priority', alarm[5], 'cursors', cjson.encode(cursors), ...)
+  redis.call('HSET', key, 'act', act_id)
 end
 
--- A claimed alarm goes back to its rank among the waiting; its age is that of its first event, as ever.
-local function give_back(p, id, act)
+-- The alarm is the operator's, for as long as the lease.
+local function give(p, id, operator, fence, lease_until)
+  redis.call('HSET', p .. ':alarm:' .. id, 'state', 'claimed', 'owner', operator, 'fence', fence, 'lease_until', lease_until)
+  redis.call('ZADD', p .. ':claimed', lease_until, id)
+end
+
+-- The alarm waits, at its rank; its age is that of its first event, as ever.
+local function to_rank(p, id, act)
   local key = p .. ':alarm:' .. id
-  redis.call('ZREM', p .. ':claimed', id)
   local alarm = redis.call('HMGET', key, 'priority', 'opened_at')
-  if not alarm[1] then return end -- its hash was deleted by hand: one lost alarm must not stop every verb
-  record(p, act, id)
+  redis.call('ZREM', p .. ':claimed', id)
   redis.call('ZADD', p .. ':waiting', rank(alarm[1], alarm[2]), id)
   redis.call('HSET', key, 'state', 'waiting')
   redis.call('HDEL', key, 'owner', 'fence', 'lease_until')
   if act == 'lease_expired' then redis.call('HINCRBY', key, 'returned', 1) end
+end
+
+-- A claimed alarm goes back among the waiting.
+local function give_back(p, id, act)
+  if redis.call('HEXISTS', p .. ':alarm:' .. id, 'priority') == 0 then -- deleted by hand: one lost alarm must not stop every verb
+    redis.call('ZREM', p .. ':claimed', id)
+    return leave_opened(p, id)
+  end
+  record(p, act, id)
+  to_rank(p, id, act)
 end
 
 -- Returns the alarms whose lease ran out to the queue; says how many. Each verb does this first, so that no dead console holds an alarm.

@@ -1,4 +1,4 @@
--- arcgate_v1_put 1 p <journal> <position> <changes> <after>
+-- arcgate_v1_put 1 p <journal> <position> <changes> <after> <digest>
 --
 -- Commits what was decided for a batch of a journal's entries: each site's new state, what the queue does with its events, and the cursor.
 --
@@ -7,6 +7,7 @@
 --   changes    msgpack, an array with one array for each site that the batch touches, and in it one for each event, in the order of
 --              the names below (arrays: read twice as fast as maps)
 --   after      the cursor that the caller knows; where the one here is lower: BEHIND, and nothing is done
+--   digest     that of the journal's entry at `position`, hexadecimal: it goes to p:heads where the cursor moves; empty or left out: none
 --
 -- Replies msgpack: {moved = [{site, version, state, at}, ...], placed = [[event id, alarm id, what, the alarm's priority], ...]}
 --   moved      the changes left out: what their sites hold now (at = the last position of this journal); decide again on that
@@ -88,6 +89,8 @@ local function open_alarm(p, site, name, ghost, event)
     'opened_at', event[AT], 'events', 1, 'repeats', 0, 'returned', 0, 'life', life, 'ghost', ghost and 1 or 0)
   redis.call('RPUSH', p .. ':events:' .. id, event[BODY])
   redis.call('ZADD', p .. ':waiting', rank(event[PRIORITY], event[AT]), id)
+  local opened, position = opened_by(p, id)
+  if opened then redis.call('ZADD', opened, position, id) end
   local ids = redis.call('HGET', p .. ':site:' .. site, 'open')
   redis.call('HSET', p .. ':site:' .. site, 'open', ids and ids .. ' ' .. id or id)
   return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT],
@@ -156,18 +159,19 @@ local function apply(p, journal, change, placed)
 end
 
 redis.register_function('arcgate_v1_put', function(keys, args)
-  local p, journal = keys[1], args[1]
+  local p, journal, digest = keys[1], args[1], args[5] or ''
   local position, after = integer(args[2], 0, 2 ^ 53), integer(args[4], 0, 2 ^ 53)
-  if not journal or not position or not args[3] or not after then return bad('put <journal> <position> <changes> <after>') end
-  local cursor = tonumber(redis.call('HGET', p .. ':cursors', journal) or 0)
-  if cursor < after then
-    return redis.error_reply(string.format('BEHIND the cursor of journal %s is %.0f, and was %.0f', journal, cursor, after))
-  end
+  if not journal or not position or not args[3] or not after then return bad('put <journal> <position> <changes> <after> <digest>') end
+  local cursor, behind = cursor_at(p, journal, after)
+  if behind then return behind end
   sweep(p, (clock()))
   local moved, placed = {}, {}
   for _, change in ipairs(cmsgpack.unpack(args[3])) do
     moved[#moved + 1] = apply(p, journal, change, placed)
   end
-  if #moved == 0 and position > cursor then redis.call('HSET', p .. ':cursors', journal, position) end
+  if #moved == 0 and position > cursor then
+    redis.call('HSET', p .. ':cursors', journal, position)
+    if digest ~= '' then redis.call('HSET', p .. ':heads', journal, string.format('%.0f %s', position, digest)) end
+  end
   return cmsgpack.pack({ moved = moved, placed = placed })
 end)

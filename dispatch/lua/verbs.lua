@@ -25,18 +25,18 @@ redis.register_function{function_name = 'arcgate_v1_claim', flags = { 'allow-oom
   local now, us = clock()
   sweep(p, now)
   while true do
-    local id = redis.call('ZPOPMIN', p .. ':waiting')[1]
+    local id = next_waiting(p)
     if not id then return false end
     local key = p .. ':alarm:' .. id
     if redis.call('HEXISTS', key, 'site') == 1 then -- else what is there is no alarm of ours
       -- Never lower than before, even where a failover lost the last fence: the clock has gone on.
       local fence = string.format('%.0f', math.max(tonumber(redis.call('GET', p .. ':fence') or 0) + 1, us))
       redis.call('SET', p .. ':fence', fence)
-      redis.call('HSET', key, 'state', 'claimed', 'owner', operator, 'fence', fence, 'lease_until', now + lease)
-      redis.call('ZADD', p .. ':claimed', now + lease, id)
+      give(p, id, operator, fence, now + lease)
       record(p, 'claim', id)
       return redis.call('HGETALL', key)
     end
+    leave_opened(p, id)
   end
 end}
 
@@ -77,8 +77,20 @@ local function leave_site(p, site, id)
   if string.sub(site, 1, 6) == 'ghost:' then keep_ghost(key) end
 end
 
+-- The alarm is closed, and forgotten a day later; its owner and fence stay. An empty note is none.
+local function shut(p, id, site, closed_at, outcome, note)
+  local key = p .. ':alarm:' .. id
+  redis.call('HSET', key, 'state', 'closed', 'closed_at', closed_at, 'outcome', outcome)
+  if note ~= '' then redis.call('HSET', key, 'note', note) end
+  redis.call('HDEL', key, 'lease_until')
+  redis.call('ZREM', p .. ':claimed', id)
+  leave_opened(p, id)
+  leave_site(p, site, id)
+  for _, kind in ipairs({ ':alarm:', ':events:', ':seen:' }) do redis.call('EXPIRE', p .. kind .. id, CLOSED_KEPT_S) end
+end
+
 -- arcgate_v1_close 1 p <id> <fence> <events seen> <outcome> <note>
--- Closes the alarm: outcome is 1 to 64 bytes, the note at most 4096 (empty: none). Replies OK. Errors: BADARG NOALARM FENCED CHANGED.
+-- Closes the alarm: outcome is 1 to 64 bytes, the note at most 4096 (empty: none). Replies OK. Errors: BADARG NOALARM FENCED CHANGED NOTYET.
 redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom' }, callback = function(keys, args)
   local p, id, fence, seen, outcome, note = keys[1], args[1], args[2], integer(args[3], 0, 2 ^ 53), args[4], args[5]
   if not seen then return bad('events seen is a whole number') end
@@ -88,18 +100,15 @@ redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom
   sweep(p, now)
   local refusal = fenced(p, id, fence, now)
   if refusal then return refusal end
-  local key = p .. ':alarm:' .. id
-  local alarm = redis.call('HMGET', key, 'events', 'site')
+  local alarm = redis.call('HMGET', p .. ':alarm:' .. id, 'events', 'site')
   if tonumber(alarm[1]) > seen then
     return redis.error_reply(string.format('CHANGED %s events, you have seen %.0f', alarm[1], seen))
   end
+  if redis.call('GET', p .. ':ready') ~= run_id() then
+    return redis.error_reply('NOTYET what this server may have lost is being put back: keep ' .. id .. ', and close it in a moment')
+  end
   record(p, 'close', id, 'outcome', outcome, 'note', note)
-  redis.call('HSET', key, 'state', 'closed', 'closed_at', now, 'outcome', outcome)
-  if note ~= '' then redis.call('HSET', key, 'note', note) end
-  redis.call('HDEL', key, 'lease_until')
-  redis.call('ZREM', p .. ':claimed', id)
-  leave_site(p, alarm[2], id)
-  for _, kind in ipairs({ ':alarm:', ':events:', ':seen:' }) do redis.call('EXPIRE', p .. kind .. id, CLOSED_KEPT_S) end
+  shut(p, id, alarm[2], now, outcome, note)
   return redis.status_reply('OK')
 end}
 

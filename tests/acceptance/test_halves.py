@@ -55,6 +55,6 @@ async def test_receive_works_where_dispatch_and_redis_never_started(tmp_path: Pa
 async def test_dispatch_waits_for_a_redis_and_a_journal_that_are_not_there(tmp_path: Path) -> None:
     dispatch = Centre(tmp_path, f"unix://{tmp_path}/never.sock")
     dispatch.start("dispatch")
-    assert dispatch.logged("queue_away")
     assert dispatch.stop() == 0
+    assert dispatch.logged("queue_away")
     assert "Traceback" not in dispatch.log.read_text()

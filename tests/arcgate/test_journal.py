@@ -1,12 +1,16 @@
 """What was received, from the command line, and the proof that it is what was written."""
 
 import json
+import shutil
 import sqlite3
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
+from contextlib import closing
 from pathlib import Path
 
 from protocols import dc09
+from receiver.config import Guarantees
+from receiver.ledger import Ledger
 from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia
 
 FIELDS = ["position", "received_at", "listener", "peer", "frame", "events", "digest"]
@@ -51,9 +55,11 @@ async def test_one_flipped_byte_is_found_and_its_entry_named(gateway: Gateway) -
 
     done = gateway.arcgate("journal", "verify")
     assert done.returncode == 0
-    journal, _, said = done.stdout.partition(": ")
+    first, second = done.stdout.splitlines()
+    journal, _, said = first.partition(": ")
     assert said.startswith("20 entries, head digest ")
-    assert said.endswith(": unaltered\n")
+    assert said.endswith(": unaltered")
+    assert second.startswith("not compared with Redis: the embedded Valkey gives no answer")
 
     for mask in (0x01, 0x80):  # another letter; no UTF-8 any more
         whole = path.read_bytes()
@@ -73,4 +79,115 @@ def test_without_a_journal_verify_says_what_makes_one(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     done = run_arcgate("journal", "verify", "--config", config)
     assert done.returncode == 1
-    assert "there is no journal yet" in done.stderr
+    assert "there is none yet: `arcgate run` makes it" in done.stderr
+
+
+async def test_a_running_gateway_knows_the_head_of_its_journal(gateway: Gateway) -> None:
+    await gateway.send(*(sia("1234", f"Nri1/BA{n}", n) for n in range(1, 4)))
+    (told,) = gateway.told("journal", "verify")
+    assert told["compared"] == [{"source": "redis", "position": 3, "digest": told["digest"]}]
+    assert (told["ok"], told["entries"], told["not_compared"]) == (True, 3, [])
+
+
+async def test_a_backup_is_made_while_the_gateway_runs_and_brings_an_empty_machine_up(gateway: Gateway, tmp_path: Path) -> None:
+    await gateway.send(sia("1234", "Nri1/BA5", 1), sia("5678", "Nri1/FA1", 2))
+    (claimed,) = gateway.told("alarms", "claim", "--operator", "anna")
+    gateway.told("alarms", "close", claimed["id"], "--fence", claimed["fence"], "--seen", "1", "--outcome", "real")
+    before = gateway.told("alarms", "list")
+    backup = tmp_path / "backup"
+    until_copied(gateway, 2)
+
+    register, journal = gateway.told("journal", "backup", backup)
+    assert (register["copied"], register["entries"]) == (["000000000001.db"], 2)
+    assert (journal["copied"], journal["entries"]) == (["000000000001.db"], 2)
+    assert journal["folder"] == str(backup / "journal")
+    await gateway.send(sia("1234", "Nri1/BA6", 3))
+    again = gateway.arcgate("journal", "backup", backup).stdout.splitlines()
+    assert again[1].startswith(f"{backup}/journal: 1 file copied of journal {journal['journal']}, 3 entries, head digest ")
+    assert again[1].endswith(": unaltered")
+
+    gateway.stop()
+    shutil.rmtree(gateway.state_dir)
+    gateway.state_dir.mkdir()
+    for what in ("journal", "register"):
+        shutil.copytree(backup / what, gateway.state_dir / what)
+    gateway.start()
+    await gateway.send(sia("1234", "Nri1/BA7", 4))
+    (alarm,) = gateway.told("alarms", "list")
+    assert [alarm["id"]] == [alarm["id"] for alarm in before]
+    assert alarm["events"] == 3
+    (told,) = gateway.told("journal", "verify")
+    assert (told["ok"], told["journal"], told["entries"]) == (True, journal["journal"], 4)
+
+
+def until_copied(gateway: Gateway, acts: int) -> None:
+    """Return when the register has so many: dispatch copies them by itself."""
+    while gateway.arcgate("register", "list", "--json").stdout.count("\n") < acts:
+        pass
+
+
+async def test_a_copy_is_not_written_over_by_what_is_no_longer_than_it(gateway: Gateway, tmp_path: Path) -> None:
+    """A journal put back from long ago, or another one, must not take the last good copy with it."""
+    await gateway.send(sia("1234", "Nri1/BA5", 1))
+    gateway.told("journal", "backup", tmp_path / "first")
+    await gateway.send(sia("1234", "Nri1/BA6", 2))
+    gateway.told("journal", "backup", tmp_path / "second")
+    gateway.stop()
+    for what, said in ((tmp_path / "first" / "journal", "up to 2 of"), (None, "another one's")):
+        shutil.rmtree(gateway.state_dir / "journal")
+        if what:
+            shutil.copytree(what, gateway.state_dir / "journal")
+        else:
+            gateway.start()
+            gateway.stop()
+        done = gateway.arcgate("journal", "backup", tmp_path / "second", "--json")
+        told = json.loads(done.stdout.splitlines()[-1])
+        assert done.returncode == 1, said
+        assert told["error"]["reason"] == "BACKUP"
+        assert "second/journal: it holds entries up to 2 of main-" in done.stderr
+        assert "name another folder" in done.stderr
+
+
+def test_a_backup_that_is_not_what_was_written_is_told(tmp_path: Path) -> None:
+    state_dir, config = tmp_path / "state", tmp_path / "arcgate.toml"
+    config.write_text(CONFIG)
+    with closing(Ledger(state_dir / "journal", Guarantees(segment_bytes=65_536))) as ledger:
+        for _ in range(5):
+            ledger.insert(ledger.chain([b"x" * 1000] * 100))
+    done = run_arcgate("journal", "backup", tmp_path / "to", "--config", config)
+    assert done.returncode == 0, done.stderr
+    assert ": 5 files copied of journal main-" in done.stdout
+    with closing(sqlite3.connect(tmp_path / "to" / "journal" / "000000000101.db")) as copy, copy:
+        copy.execute("DELETE FROM entry WHERE position = 150")
+    done = run_arcgate("journal", "backup", tmp_path / "to", "--config", config)
+    assert done.returncode == 1
+    assert "to/journal/000000000101.db: entry 150 is missing" in done.stderr
+    for nowhere in (config, Path("/proc/nowhere")):
+        done = run_arcgate("journal", "backup", nowhere, "--config", config)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert str(nowhere) in done.stderr
+
+
+async def test_a_journal_that_is_gone_is_forgotten_and_another_begun(gateway: Gateway) -> None:
+    await gateway.send(sia("1234", "Nri1/BA5", 1))
+    (told,) = gateway.told("journal", "verify")
+    old = told["journal"]
+    done = gateway.arcgate("journal", "forget", old, "--yes")
+    assert done.returncode == 1
+    assert "Stop the gateway, move that folder away" in done.stderr
+    assert "Redis knows no main-00000000; it knows main-" in gateway.arcgate("journal", "forget", "main-00000000").stderr
+
+    gateway.stop()
+    (gateway.state_dir / "journal").rename(gateway.state_dir / "old")
+    gateway.start()
+    asked = run_arcgate("journal", "forget", old, "--config", gateway.config, stdin=b"n\n")
+    assert (asked.returncode, asked.stdout.strip()) == (1, "")
+    assert "1 entries are dispatched; any behind them will not be." in asked.stderr
+    assert gateway.told("journal", "forget", old, "--yes") == [{"journal": old, "cursor": 1}]
+    assert gateway.arcgate("journal", "forget", old, "--yes").returncode == 1
+
+    gateway.stop()
+    gateway.start()
+    await gateway.send(sia("1234", "Nri1/BA6", 1))
+    (alarm,) = gateway.told("alarms", "list")
+    assert (alarm["events"], alarm["id"].startswith(old)) == (2, True)

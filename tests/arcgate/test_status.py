@@ -1,9 +1,13 @@
 """What `arcgate status` says of a gateway that runs, half runs, and does not run."""
 
 import json
+import time
 
 from protocols import dc09
-from tests.conftest import Gateway, sia
+from receiver.delivered import NAME, Delivered
+from tests.conftest import CONFIG, Gateway, sia
+
+WAIT_S_MAX = 10.0
 
 
 async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said(gateway: Gateway) -> None:
@@ -18,12 +22,13 @@ async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said
     assert listener["counts"] == {"connections": 1, "link_tests": 1, "messages": 1, "answered": 2}
     assert told["journal"]["id"] == told["receive"]["journal"]["id"]
     assert (told["journal"]["head"], told["journal"]["lag"]) == (1, 0)
+    assert told["journal"]["digest"] == told["receive"]["journal"]["digest"]
     assert (told["redis"]["embedded"], told["redis"]["reachable"]) == (True, True)
     assert told["queue"] == {"intrusion": 1}
 
     page = gateway.arcgate("status").stdout
     assert f"runs as process {gateway.process.pid}" in page
-    assert "1 entries, 0 wait for dispatch" in page
+    assert f"1 entries, 0 wait for dispatch, head {told['journal']['digest'][:16]}" in page
     assert "1 intrusion" in page
 
     gateway.stop()
@@ -39,3 +44,24 @@ async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said
     told = json.loads(done.stdout)
     assert told["receive"]
     assert (told["dispatch"], told["redis"]["reachable"], told["queue"], told["journal"]["head"]) == (None, False, None, 1)
+
+
+async def test_reports_that_reach_nobody_are_told_with_since_when_and_that_no_more_are_taken(gateway: Gateway) -> None:
+    await gateway.send(sia("1234", "Nri1/BA5"), sia("1234", "Nri1/BA6", 2))
+    gateway.stop()
+    (gateway.state_dir / NAME).unlink(missing_ok=True)
+    gateway.config.write_text(f"undelivered_s = 0.1\nrefuse_when_undelivered = true\n{CONFIG}")
+    gateway.start("receive")
+    give_up_at = time.monotonic() + WAIT_S_MAX
+    while not (told := json.loads(gateway.arcgate("status", "--json").stdout))["receive"]["undelivered"]["refusing"]:
+        assert time.monotonic() < give_up_at
+    waiting = told["receive"]["undelivered"]
+    assert (waiting["lag"], waiting["raised"], told["receive"]["journal"]["writable"]) == (2, True, False)
+    assert told["journal"]["lag"] is None
+    page = gateway.arcgate("status").stdout
+    assert f"2 reports, the oldest since {waiting['since'][:10]}" in page
+    assert "arcgate journal watch --urgent" in page
+    assert "REFUSING" in page
+
+    Delivered(told["journal"]["id"], 1).write(gateway.state_dir)
+    assert "2 entries, 1 wait for dispatch" in gateway.arcgate("status").stdout

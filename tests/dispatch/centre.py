@@ -16,9 +16,11 @@ from redis.exceptions import RedisError
 
 from dispatch.alarm_queue import AlarmQueue, connect, end
 from dispatch.follow import Follower
+from dispatch.register import Register
 from dispatch.sites import Site, Sites
 from protocols import dc09
 from protocols.link import LinkTest
+from receiver.config import Guarantees
 from receiver.journal import Journal, Report
 from receiver.log import LineWriter
 from tests.conftest import sia
@@ -47,9 +49,10 @@ class Centre:
         folder.mkdir(exist_ok=True)
         self.folder, self.sites, self.url, self.name = folder, sites, url, centre
         self.seconds = 0
+        self.node = folder.name
 
     async def __aenter__(self) -> Self:
-        self.journal = Journal(self.folder)
+        self.journal = Journal(self.folder, kept=Guarantees(node=self.node))
         self.redis = connect(self.url, self.folder)
         return self
 
@@ -78,13 +81,16 @@ class Centre:
         """Follow for as long as the block lasts."""
         log = os.open(self.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         lines = LineWriter(log)
+        register = Register(self.folder)
         async with connect(self.url, self.folder) as redis:
-            self.follower = Follower(self.folder, self.sites, AlarmQueue(redis, self.name), lines, structlog.get_logger())
-            task = asyncio.create_task(self.follower.run())
+            queue = AlarmQueue(redis, self.name)
+            self.follower = Follower(self.folder, self.sites, queue, register, self.node, lines, structlog.get_logger())
+            task = self.following = asyncio.create_task(self.follower.run())
             try:
                 yield self.follower
             finally:
                 await end(task)
+                register.close()
                 lines.close()
                 os.close(log)
 

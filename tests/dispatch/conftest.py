@@ -62,6 +62,7 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 async def queue(redis: Redis, centre: str) -> AlarmQueue:
     queue = AlarmQueue(redis, centre)
     await queue.load()
+    await queue.say_ready()
     return queue
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from dispatch.alarm import Action, Alarm, Priority
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, SiteChange
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, ReplayedAct, SiteChange
 from protocols.event import Category
 
 AT = 1_700_000_000_000
@@ -28,6 +29,12 @@ def event(number: int, priority: Priority = Priority.INTRUSION, at: int | None =
         "body": f'{{"number": {number}}}',
     }
     return PutEvent(id=f"{J}-{number:012d}-0", at=AT + number if at is None else at, priority=priority, **fields | others)
+
+
+def replayed(act_id: str, fields: dict[str, str]) -> ReplayedAct:
+    """An act of the stream, as a register gives it back."""
+    values = [act_id, *(fields.get(name, "") for name in ReplayedAct.__struct_fields__[1:])]
+    return msgspec.convert(values, ReplayedAct, strict=False)
 
 
 class Follower:

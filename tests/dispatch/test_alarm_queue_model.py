@@ -1,4 +1,4 @@
-"""The queue on a real server against a small model of it, under any order of puts and of consoles' acts."""
+"""The queue on a real server against a small model of it, under any order of puts, of consoles' acts, and of losing it all."""
 
 import asyncio
 import secrets
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from dispatch.alarm import Alarm, Priority
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused, connect
-from tests.dispatch.desk import AT, JOIN, LIFE, Follower, event, fence, run_out
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, connect
+from tests.dispatch.desk import AT, JOIN, LIFE, Follower, J, event, fence, replayed, run_out
 
 PRIORITIES = st.sampled_from([Priority.LIFE, Priority.FIRE, Priority.INTRUSION, Priority.FAULT])
 
@@ -46,12 +46,17 @@ class Queue(RuleBasedStateMachine):
         self.centre = secrets.token_hex(6)
         self.queue = AlarmQueue(self.redis, self.centre)
         self.runner.run(self.queue.load())
+        self.runner.run(self.queue.say_ready())
         self.follower = Follower(self.queue)
         self.model: list[Modelled] = []
         """In the order of opening."""
         self.claims: list[Alarm] = []
         """Each claim ever given, with its fence."""
         self.number = 0
+        self.reports: list[tuple[str, PutEvent]] = []
+        """As the journal has them: what was put, in order."""
+        self.register: list[tuple[str, dict[str, str]]] = []
+        """As a register has them: all acts, in order."""
 
     def teardown(self) -> None:
         self.runner.run(self.redis.aclose())
@@ -62,11 +67,15 @@ class Queue(RuleBasedStateMachine):
         newest = [other for other in self.claims if other.id == claim.id][-1]
         return next((a for a in self.model if a.id == claim.id and a.owner and newest.fence == claim.fence), None)
 
+    def report(self, site: str, event: PutEvent) -> tuple[Placed, ...]:
+        self.reports.append((site, event))
+        return self.runner.run(self.follower.put(site, event))
+
     @rule(site=st.sampled_from("ab"), priority=PRIORITIES, life=st.booleans(), join=st.booleans(), age=st.integers(0, 9))
     def put(self, site: str, priority: Priority, life: bool, join: bool, age: int) -> None:  # noqa: FBT001 - what hypothesis draws
         self.number += 1
         put = event(self.number, priority, at=AT - age, **(LIFE if life else {}), **(JOIN if join else {}))
-        (placed,) = self.runner.run(self.follower.put(site, put))
+        (placed,) = self.report(site, put)
         mine = [a for a in self.model if a.site == site]
         if life:
             mine = [a for a in mine if not a.owner or (a.life and a.priority <= priority)]
@@ -89,8 +98,8 @@ class Queue(RuleBasedStateMachine):
     def put_again(self, data: st.DataObject) -> None:
         alarm = data.draw(st.sampled_from(self.model))
         again = event(int(alarm.id.split("-")[1]))
-        assert self.runner.run(self.follower.put(alarm.site, again)) == ()
-        (placed,) = self.runner.run(self.follower.put(alarm.site, event(0, repeat_of=alarm.id)))
+        assert self.report(alarm.site, again) == ()
+        (placed,) = self.report(alarm.site, event(0, repeat_of=alarm.id))
         assert (placed.alarm, placed.what) == (alarm.id, "repeated")
         alarm.repeats += 1
 
@@ -138,6 +147,26 @@ class Queue(RuleBasedStateMachine):
             return refusal.code
         return None
 
+    @rule()
+    def lose_all_and_refill(self) -> None:
+        self.runner.run(self.refill())
+
+    async def refill(self) -> None:
+        """What a dispatcher does with an empty server: reports and acts, in the order in which they were."""
+        keys = [key async for key in self.redis.scan_iter(f"{{arcgate:{self.centre}}}:*", count=1000)]
+        await self.redis.delete("none", *keys)
+        self.queue = AlarmQueue(self.redis, self.centre)
+        self.follower = Follower(self.queue)
+        for place, (act, fields) in enumerate(self.register, 1):
+            await self.put_up_to(msgspec.json.decode(fields["cursors"], type=dict[str, int])[J])
+            await self.queue.replay("r1", place, [replayed(act, fields)])
+        await self.put_up_to(len(self.reports))
+        await self.queue.say_ready()
+
+    async def put_up_to(self, position: int) -> None:
+        for site, reported in self.reports[self.follower.position : position]:
+            await self.follower.put(site, reported)
+
     @invariant()
     def the_list_is_the_model(self) -> None:
         self.runner.run(self.queue.expire())
@@ -146,6 +175,9 @@ class Queue(RuleBasedStateMachine):
             (a.id, a.priority, a.events, a.repeats, a.returned, a.owner) for a in sorted(self.model, key=lambda a: a.rank)
         ]
         assert sum(self.runner.run(self.queue.counts()).values()) == len(self.model)
+        positions = [int(alarm.id.split("-")[1]) for alarm in self.model]
+        assert self.runner.run(self.queue.oldest(J)) == min(positions, default=None)
+        self.register += self.runner.run(self.queue.acts(self.register[-1][0] if self.register else "0", 0))
 
 
 def test_the_queue_does_what_its_model_does(valkey: str) -> None:

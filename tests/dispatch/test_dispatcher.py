@@ -40,7 +40,7 @@ async def here(tmp_path: Path, valkey: str, centre: str) -> AsyncIterator[Centre
 async def running(here: Centre) -> AsyncIterator[Dispatcher]:
     log = os.open(here.folder / "log.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     lines = LineWriter(log)
-    config = Config(here.folder, here.folder, here.folder, Redis(here.url, here.name), ())
+    config = Config(here.folder, here.folder, here.folder, Redis(here.url, here.name), (), node=here.node)
     half = Dispatcher(config, here.sites, lines)
     try:
         await half.start()

@@ -6,17 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from dispatch import alarm_queue, follow
 from dispatch.alarm import Priority
 from dispatch.alarm_queue import AlarmQueue, SiteChange
-from dispatch.follow import CursorBeyondJournal, Follower
+from dispatch.refill import WrongJournal
 from protocols import dc09
 from receiver.journal import Report
-from receiver.log import LineWriter
 from tests.conftest import sia
 from tests.dispatch.centre import ENCRYPTED, NOW, Centre, burglary, shops
 from tests.dispatch.desk import claim, fence
@@ -151,9 +149,9 @@ async def test_a_queue_that_is_an_older_copy_is_brought_up_to_date(tmp_path: Pat
 async def test_a_cursor_beyond_the_journal_stops_it_and_says_what_to_do(here: Centre, queue: AlarmQueue) -> None:
     await here.take(burglary(0))
     await queue.put(here.journal.id, 7, [])
-    follower = Follower(here.folder, here.sites, queue, LineWriter(2), structlog.get_logger())
-    with pytest.raises(CursorBeyondJournal, match=rf"applied entry 7 of journal {here.journal.id}, whose last is 1"):
-        await asyncio.wait_for(follower.run(), 5)
+    async with here.followed():
+        with pytest.raises(WrongJournal, match=rf"applied entry 7 of journal {here.journal.id}, whose last is 1"):
+            await asyncio.wait_for(here.following, 5)
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["killed", "frozen"])
@@ -226,7 +224,7 @@ async def test_a_journal_that_is_not_there_yet_is_waited_for(tmp_path: Path, val
                 await late.take(burglary(0))
                 await late.dispatched(redis)
     assert said[0]["event"] == "journal_awaited"
-    assert "there is no journal yet" in said[0]["error"]
+    assert "there is none yet" in said[0]["error"]
 
 
 async def test_an_entry_without_events_holds_nothing_up(here: Centre, redis: Redis) -> None:

@@ -99,8 +99,8 @@ def held(journal: Journal) -> Iterator[None]:
 
 def fill_disk(journal: Journal) -> None:
     """Let no page be added to the file from now on: SQLite answers a write as it does on a full disk."""
-    (pages,) = journal._database.execute("PRAGMA page_count").fetchone()
-    journal._database.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = journal._ledger._segment._database.execute("PRAGMA page_count").fetchone()
+    journal._ledger._segment._database.execute(f"PRAGMA max_page_count = {pages}")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from protocols.dc09 import Dc09
 from receiver import accounts, config
-from receiver.config import Redis
+from receiver.config import USUAL, Guarantees, Redis
 from receiver.load import ConfigError
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -28,6 +28,10 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
         path.parent / name for name in ("state", "accounts", "sites")
     )
     assert loaded.redis == Redis(url="embedded", centre="main")
+    assert (loaded.node, loaded.segment_bytes, loaded.retention_days) == ("lyon-2", 104_857_600, 400)
+    assert loaded.digest_secret == bytes.fromhex("00112233445566778899aabbccddeeff")
+    assert (loaded.free_bytes_min, loaded.undelivered_s, loaded.refuse_when_undelivered) == (1 << 30, 45.5, True)
+    assert loaded.alert_command == ("/usr/local/bin/alert", "--to", "on-call")
     first, second = loaded.listeners
     assert (first.name, first.protocol, first.transport, first.address) == ("ip", Dc09(), "tcp", "127.0.0.1:12000")
     assert (first.host, first.port, first.connections_max, first.idle_s) == ("127.0.0.1", 12000, 500, 30.5)
@@ -40,12 +44,40 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     loaded = config.load(path)
     assert (loaded.state_dir, loaded.accounts, loaded.sites) == (tmp_path / "state", tmp_path / "accounts", tmp_path / "sites")
     assert loaded.redis == Redis()
+    assert all(getattr(loaded, key) == getattr(USUAL, key) for key in Guarantees.__struct_fields__)
+    assert loaded.digest_secret == b""
 
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
     path = tmp_path / "arcgate.toml"
     path.write_text(f'state_dir = "/var/lib/arcgate"\n{LISTENER}')
     assert config.load(path).state_dir == Path("/var/lib/arcgate")
+
+
+@pytest.mark.parametrize(("written", "read"), [('"alert --now"', "alert --now"), ('["alert", "--now"]', ("alert", "--now"))])
+def test_what_runs_as_an_alert_is_a_line_or_a_list(tmp_path: Path, written: str, read: object) -> None:
+    path = tmp_path / "arcgate.toml"
+    path.write_text(f"alert_command = {written}\n{LISTENER}")
+    assert config.load(path).alert_command == read
+
+
+def test_a_digest_key_may_be_in_a_file_beside_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    path, key = tmp_path / "arcgate.toml", tmp_path / "digest.key"
+    path.write_text(f'digest_key = "credential:digest.key"\n{LISTENER}{LISTENER}')
+    twice = f"{path}: listener[1].name: another listener has this name too: each needs its own"
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    told = str(caught.value).splitlines()
+    assert twice in told
+    assert told[-1] == f"{path}: digest_key: {key}: No such file or directory: put the secret there, with mode 0600"
+    path.write_text(path.read_text().removesuffix(LISTENER))
+    key.write_bytes(b"correct horse\n")
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"digest_key: .*digest\.key: others may read it: chmod 600"):
+        config.load(path)
+    key.chmod(0o600)
+    assert config.load(path).digest_secret == b"correct horse"
 
 
 def test_two_listeners_may_leave_the_port_to_the_system(tmp_path: Path) -> None:

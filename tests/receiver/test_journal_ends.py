@@ -9,32 +9,49 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from receiver.config import Guarantees
 from receiver.journal import Journal
-from tests.receiver.conftest import database, fill_disk, held, report, store, stored, until, write
+from tests.receiver.conftest import database, fill_disk, held, report, store, stored, until
 
 ROOT = Path(__file__).parents[2]
 
 
-async def test_a_full_disk_stops_everything_once_and_a_restart_recovers(state_dir: Path) -> None:
+async def test_a_full_disk_stops_everything_until_there_is_room(state_dir: Path) -> None:
+    full: list[Exception | None] = []
     failures: list[Exception] = []
-    journal = Journal(state_dir, on_failure=failures.append)
+    journal = Journal(state_dir, on_failure=failures.append, on_full=full.append)
     done: list[int] = []
     fill_disk(journal)
     for n in range(200):
         journal.append([report("x" * 500)], partial(done.append, n))
         await asyncio.sleep(0)
-    await until(lambda: failures)
+    await until(lambda: full)
     assert not journal.writable
-    assert "full" in str(failures)
-    durable, appended = journal.durable, journal.appended
-    journal.append([report("ignored")], lambda: done.append(-1))
-    journal.append([], lambda: done.append(-2))
-    assert (journal.appended, len(journal._waiting)) == (appended, 0)
+    assert "full" in str(full[0])
+    durable = journal.durable
+    assert not journal.append([report("ignored")], lambda: done.append(-1))
+    assert not journal.append([], lambda: done.append(-2))
+    assert (journal.appended, len(journal._waiting)) == (durable, 0)
+    journal._ledger._segment._database.execute("PRAGMA max_page_count = 1000000")
+    await until(lambda: journal.writable)
+    await store(journal, report("after"))
     await journal.close()
-    assert (len(failures), done, journal.durable) == (1, list(range(durable)), durable)
-    assert len(stored(state_dir)) == durable
-    await write(state_dir, "after")
-    assert stored(state_dir)[durable:] == ["after"]
+    assert (full[1:], failures, done) == ([None], [], list(range(durable)))
+    frames = stored(state_dir)
+    assert len(frames) == durable + 1
+    assert frames[-1] == "after"
+
+
+async def test_below_free_bytes_min_nothing_is_taken(state_dir: Path) -> None:
+    full: list[Exception | None] = []
+    journal = Journal(state_dir, on_full=full.append, kept=Guarantees(free_bytes_min=1 << 50))
+    done: list[int] = []
+    assert journal.append([report()], lambda: done.append(1))
+    await until(lambda: full)
+    assert "free_bytes_min" in str(full[0])
+    assert (done, journal.durable, journal.writable) == ([], 0, False)
+    await journal.close()
+    assert stored(state_dir) == []
 
 
 def test_a_disk_that_fills_at_a_real_limit_loses_nothing_that_was_durable(state_dir: Path) -> None:
@@ -62,15 +79,15 @@ def test_no_room_at_the_start_is_refused_in_words(state_dir: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert b"JournalError" in process.stderr
-    assert b"needs a folder it may write, with room" in process.stderr
+    assert b"LedgerError" in process.stderr
+    assert b"needs a folder that it may write, with room" in process.stderr
 
 
 async def test_another_writer_of_the_file_holds_up_the_commit_and_then_stops_the_journal(state_dir: Path) -> None:
     """As an sqlite3 shell with an open transaction would: nothing is acknowledged meanwhile, or after."""
     failures: list[Exception] = []
     journal = Journal(state_dir, on_failure=failures.append)
-    journal._database.execute("PRAGMA busy_timeout = 50")
+    journal._ledger._segment._database.execute("PRAGMA busy_timeout = 50")
     done: list[int] = []
     with held(journal):
         journal.append([report()], lambda: done.append(1))

@@ -116,7 +116,7 @@ async def test_a_reader_never_moves_the_log_into_the_file(state_dir: Path, journ
     reader = JournalReader(state_dir)
     assert [entry.report.frame for entry in reader.read(0, 10)] == ["in the log alone"]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._database.execute("DELETE FROM entry")
+        reader._segment(1)._database.execute("DELETE FROM entry")
     reader.close()
     assert stored(state_dir) == ["in the log alone"]
     assert database(state_dir).read_bytes() == before

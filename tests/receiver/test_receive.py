@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import enumerate as threads
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,10 +16,12 @@ from structlog.testing import capture_logs
 from receiver import status
 from receiver.accounts import Accounts
 from receiver.config import Config, Listener, Redis
-from receiver.journal import Journal, JournalError
+from receiver.delivered import Delivered
+from receiver.journal import Journal, JournalError, JournalReader
 from receiver.listen import ListenError
 from receiver.log import LineWriter
 from receiver.receive import Receiver, socket_path
+from receiver.segment import Segment, chain, create, first_digest
 from tests.receiver.conftest import Panel, ack, connect, event, fill_disk, listen, null, stored, until
 
 PANELS = 100
@@ -37,17 +41,25 @@ async def lines(log_path: Path) -> AsyncIterator[LineWriter]:
         writer.close()
 
 
-def config(state_dir: Path, *listeners: Listener) -> Config:
-    return Config(state_dir, state_dir / "accounts", state_dir / "sites", Redis(), listeners or (listen(),))
+def config(state_dir: Path, *listeners: Listener, **guarantees: Any) -> Config:
+    return Config(state_dir, state_dir / "accounts", state_dir / "sites", Redis(), listeners or (listen(),), **guarantees)
+
+
+@asynccontextmanager
+async def running(state_dir: Path, lines: LineWriter, **guarantees: Any) -> AsyncIterator[Receiver]:
+    receiver = Receiver(config(state_dir, **guarantees), Accounts(), lines)
+    await receiver.start()
+    try:
+        yield receiver
+    finally:
+        if receiver.journal._thread.is_alive():
+            await receiver.stop()
 
 
 @pytest.fixture
 async def receiver(state_dir: Path, lines: LineWriter) -> AsyncIterator[Receiver]:
-    receiver = Receiver(config(state_dir), Accounts(), lines)
-    await receiver.start()
-    yield receiver
-    if receiver.journal._thread.is_alive():
-        await receiver.stop()
+    async with running(state_dir, lines) as receiver:
+        yield receiver
 
 
 async def begin(receiver: Receiver, receive_bytes: int = 0) -> Panel:
@@ -109,7 +121,9 @@ async def test_it_takes_reports_and_says_how_it_is(receiver: Receiver, state_dir
     assert await panel.replies(2) == [ack(1), ack(2)]
     told = await status.ask(state_dir / "receive.sock")
     assert told is not None
-    assert told["journal"] == {"id": receiver.journal.id, "position": 1, "writable": True}
+    digest = receiver.journal.digest.hex()
+    assert told["journal"] == {"id": receiver.journal.id, "position": 1, "digest": digest, "writable": True, "full": None}
+    assert told["undelivered"].keys() == {"lag", "since", "raised", "refusing"}
     (listener,) = told["listeners"]
     assert listener["name"] == "ip"
     assert listener["connected"] == 1
@@ -173,7 +187,7 @@ async def test_what_cannot_start_leaves_nothing_open(
         await Receiver(second, Accounts(), lines).start()
     assert [thread.name for thread in threads()].count("journal") == 1
     await Journal(other_dir).close()
-    with pytest.raises(JournalError, match="another arcgate writes this journal"):
+    with pytest.raises(JournalError, match="another arcgate writes"):
         await Receiver(config(state_dir), Accounts(), lines).start()
 
 
@@ -188,17 +202,135 @@ async def test_a_socket_that_a_killed_receiver_left_is_replaced(state_dir: Path,
 
 async def test_a_failed_journal_is_told_with_what_to_do(receiver: Receiver, state_dir: Path) -> None:
     panel = await begin(receiver)
-    fill_disk(receiver.journal)
+    receiver.journal._ledger._segment._database.execute("PRAGMA query_only = 1")
     with capture_logs() as logs:
-        panel.send(*[event(n) * 20 for n in range(100)])
+        panel.send(event(1), null(2))
         await until(lambda: not receiver.journal.writable)
     (told,) = [line for line in logs if line["event"] == "journal_failed"]
     assert told["log_level"] == "critical"
-    assert told["error"] == "database or disk is full"
+    assert told["error"] == "attempt to write a readonly database"
     assert "then restart arcgate" in told["todo"]
     snapshot = await status.ask(state_dir / "receive.sock")
     assert snapshot is not None
     assert snapshot["journal"]["writable"] is False
     await receiver.stop()
+    assert panel.heard == b""
+    panel.close()
+
+
+async def test_a_full_disk_is_told_with_what_to_do_and_when_it_is_over(receiver: Receiver, state_dir: Path) -> None:
+    panel = await begin(receiver)
+    fill_disk(receiver.journal)
+    with capture_logs() as logs:
+        panel.send(*[event(n) * 20 for n in range(100)])
+        await until(lambda: not receiver.journal.writable)
+        snapshot = await status.ask(state_dir / "receive.sock")
+        receiver.journal._ledger._segment._database.execute("PRAGMA max_page_count = 1000000")
+        await until(lambda: receiver.journal.writable)
+    full, again = [line for line in logs if line["event"].startswith("journal_")]
+    assert (full["event"], full["log_level"], full["error"]) == ("journal_full", "critical", "database or disk is full")
+    assert "make room" in full["todo"]
+    assert (again["event"], again["log_level"]) == ("journal_taking_again", "warning")
+    assert snapshot is not None
+    assert snapshot["journal"]["full"] == "database or disk is full"
+    await receiver.stop()
     assert panel.heard.count(b"\r") <= len(stored(state_dir))
     panel.close()
+
+
+async def test_reports_that_reach_nobody_are_raised_and_refused_until_they_are_delivered(
+    state_dir: Path, lines: LineWriter, tmp_path: Path
+) -> None:
+    """From the panel to the command and back, as dispatch stands still and then goes on."""
+    called = tmp_path / "called"
+    with capture_logs() as logs:
+        async with running(
+            state_dir, lines, undelivered_s=0.1, refuse_when_undelivered=True, alert_command=f"echo >> {called}"
+        ) as receiver:
+            panel = await begin(receiver)
+            panel.send(event(1))
+            assert await panel.replies(1) == [ack(1)]
+            await until(lambda: not receiver.journal.writable)
+            told = await status.ask(state_dir / "receive.sock")
+            panel.send(null(2), event(3))
+            await until(called.exists)
+            Delivered(receiver.journal.id, 1).write(state_dir)
+            await until(lambda: receiver.journal.writable)
+            panel.send(event(3))
+            assert await panel.replies(1) == [ack(3)]
+            panel.close()
+    assert told is not None
+    assert (told["undelivered"]["lag"], told["undelivered"]["raised"], told["undelivered"]["refusing"]) == (1, True, True)
+    assert called.read_text() == "\n"
+    said = [line["event"] for line in logs]
+    assert said.index("reports_undelivered") < said.index("alert_command_done") < said.index("reports_delivered")
+
+
+async def test_the_digest_of_the_head_is_put_on_record(state_dir: Path, lines: LineWriter) -> None:
+    """At the start, at the end, and each ten minutes; but no head twice."""
+    with capture_logs() as logs:
+        async with running(state_dir, lines) as receiver:
+            panel = await begin(receiver)
+            panel.send(*map(event, range(5)))
+            await panel.replies(5)
+            panel.close()
+        for _ in range(2):
+            async with running(state_dir, lines):
+                pass
+    reader = JournalReader(state_dir)
+    digest = reader.digest(5)
+    reader.close()
+    heads = [(line["journal"], line["position"], line["digest"]) for line in logs if line["event"] == "journal_head"]
+    assert digest
+    assert heads == [(receiver.journal.id, 5, digest.hex())] * 3
+
+
+def days_of(state_dir: Path, *ages: int) -> str:
+    """Make a journal with one file and one entry for each age in days, the oldest first; gives its id."""
+    journal_id = "main-0123abcd"
+    digest, folder = first_digest(journal_id), state_dir / "journal"
+    folder.mkdir(parents=True)
+    for first, age in enumerate(ages, 1):
+        segment = Segment(create(folder, journal_id, first, digest, datetime.now(UTC) - timedelta(days=age)))
+        digest = chain(digest, b"{}")
+        segment.insert([(digest, b"{}")])
+        segment.close()
+    return journal_id
+
+
+@pytest.mark.parametrize(
+    ("oldest", "dropped"), [(None, [1, 2]), (2, [1]), (1, [])], ids=["none open", "an alarm open", "the first open"]
+)
+async def test_retention_deletes_what_is_old_and_not_needed(
+    state_dir: Path, lines: LineWriter, oldest: int | None, dropped: list[int]
+) -> None:
+    journal_id = days_of(state_dir, 9, 8, 7, 2)
+    Delivered(journal_id, 4, oldest).write(state_dir)
+    with capture_logs() as logs:
+        async with running(state_dir, lines, retention_days=5):
+            await asyncio.sleep(0)  # it has begun; the end waits for it
+    assert [line["first"] for line in logs if line["event"] == "segment_dropped"] == dropped
+    assert len(stored_positions(state_dir)) == 4 - len(dropped)
+
+
+async def test_retention_deletes_nothing_of_which_dispatch_has_not_told_that_it_is_delivered(
+    state_dir: Path, lines: LineWriter
+) -> None:
+    days_of(state_dir, 9, 8, 7, 2)
+    Delivered("main-ffffffff", 4).write(state_dir)
+    with capture_logs() as logs:
+        async with running(state_dir, lines, retention_days=5) as receiver:
+            await asyncio.sleep(0)
+            await receiver._drop_old()
+    assert [line["log_level"] for line in logs if line["event"] == "nothing_dropped"] == ["warning"]
+    assert stored_positions(state_dir) == [1, 2, 3, 4]
+
+
+def stored_positions(state_dir: Path) -> list[int]:
+    """Which entries are there, after verifying all of it."""
+    reader = JournalReader(state_dir)
+    try:
+        assert list(reader.verify())[-1] == 4
+        return [position for first in range(4) for position, _, _ in reader.rows(first, 1) if position == first + 1]
+    finally:
+        reader.close()

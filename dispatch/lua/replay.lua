@@ -1,0 +1,118 @@
+-- What the dispatcher alone calls, beside put: it brings an empty or older server up to what people have done, and says what is still open.
+
+-- An act, as p:acts had it. ID: its id there. FENCE: a number. OUTCOME, NOTE: of a close, else empty. EVENTS: how many events the alarm had
+-- when it was closed; nil where that is not known.
+local ID, ACT, ALARM, OPERATOR, FENCE, OUTCOME, NOTE, EVENTS = 1, 2, 3, 4, 5, 6, 7, 8
+local LEASE_MS_REPLAYED = 60000
+
+-- An act's time, ms since 1970, and its number in that ms; zeros for what is no act's id.
+local function ms_and_number(act_id)
+  local ms, number = string.match(act_id or '', '^(%d+)%-(%d+)$')
+  return tonumber(ms) or 0, tonumber(number) or 0
+end
+
+-- Whether an act came after another; any act comes after none.
+local function later(act_id, than)
+  local ms, number = ms_and_number(act_id)
+  local than_ms, than_number = ms_and_number(than)
+  return ms > than_ms or (ms == than_ms and number > than_number)
+end
+
+-- Does again what was done; says whether it did. A close is the end of an alarm, so it counts though a lease has run out, or somebody has
+-- claimed, while the replay was on its way to it; but never over events that whoever closed it has not seen.
+local function redo(p, now, act)
+  local id, name = act[ALARM], act[ACT]
+  local key = p .. ':alarm:' .. id
+  local alarm = redis.call('HMGET', key, 'state', 'act', 'site', 'events')
+  if not alarm[1] or alarm[1] == 'closed' then return false end
+  if name == 'close' then
+    if act[EVENTS] and tonumber(alarm[4]) > act[EVENTS] then return false end
+    redis.call('ZREM', p .. ':waiting', id)
+    redis.call('HSET', key, 'owner', act[OPERATOR], 'fence', string.format('%.0f', act[FENCE]))
+    shut(p, id, alarm[3], (ms_and_number(act[ID])), act[OUTCOME], act[NOTE])
+  elseif not later(act[ID], alarm[2]) then
+    return false
+  elseif name == 'claim' then
+    redis.call('ZREM', p .. ':waiting', id)
+    give(p, id, act[OPERATOR], string.format('%.0f', act[FENCE]), now + LEASE_MS_REPLAYED)
+  elseif name == 'release' or name == 'lease_expired' then
+    to_rank(p, id, name)
+  else
+    return false
+  end
+  redis.call('HSET', key, 'act', act[ID])
+  return true
+end
+
+-- What is done here from now on comes after these acts: in its fence, and in its id, whatever the clock says.
+local function carry_on(p, acts)
+  local newest, fence = '0-0', tonumber(redis.call('GET', p .. ':fence') or 0)
+  for _, act in ipairs(acts) do
+    if later(act[ID], newest) then newest = act[ID] end
+    fence = math.max(fence, act[FENCE])
+  end
+  redis.call('SET', p .. ':fence', string.format('%.0f', fence))
+  local added = redis.pcall('XADD', p .. ':acts', newest, 'act', 'none') -- refused where the stream is as far
+  if type(added) == 'string' then redis.call('XDEL', p .. ':acts', added) end
+end
+
+-- arcgate_v1_replay 1 p <register> <position> <after> <acts>
+--
+-- Does again what a register holds, and notes how far the register and this server have the same. Acts whose alarm is not here, which was
+-- closed already, or has had a later act (but see redo), are left out without a word: the same acts may come any number of times.
+--
+--   register   the register's id
+--   position   the act's place in the register up to which all is done here: p:cursors has it as register:<register>; it never goes back
+--   after      the place that the caller knows; where the one here is lower: BEHIND, and nothing is done
+--   acts       msgpack, an array of arrays, in the order of the names above. None: acts that come from here have been copied so far
+--
+-- Replies how many acts were done again. A claim's lease is 60 s from now; p:acts gains no entry. Errors: BADARG BEHIND.
+redis.register_function{function_name = 'arcgate_v1_replay', flags = { 'allow-oom' }, callback = function(keys, args)
+  local p, register = keys[1], args[1]
+  local position, after = integer(args[2], 0, 2 ^ 53), integer(args[3], 0, 2 ^ 53)
+  if not register or not position or not after or not args[4] then return bad('replay <register> <position> <after> <acts>') end
+  local cursor, behind = cursor_at(p, REGISTER .. register, after)
+  if behind then return behind end
+  local now, acts, done = clock(), cmsgpack.unpack(args[4]), 0
+  for _, act in ipairs(acts) do
+    if redo(p, now, act) then done = done + 1 end
+  end
+  if #acts > 0 then carry_on(p, acts) end
+  if position > cursor then redis.call('HSET', p .. ':cursors', REGISTER .. register, position) end
+  return done
+end}
+
+-- arcgate_v1_oldest 1 p <journal>
+-- The first position among the journal's entries that opened an alarm which is still open; nil where none is. Errors: BADARG.
+redis.register_function{function_name = 'arcgate_v1_oldest', flags = { 'no-writes' }, callback = function(keys, args)
+  if not args[1] then return bad('oldest <journal>') end
+  return tonumber(redis.call('ZRANGE', keys[1] .. ':opened:' .. args[1], 0, 0, 'WITHSCORES')[2]) or false
+end}
+
+-- arcgate_v1_refill 1 p <last> <ids>
+-- Dispatch begins to put back what was lost, or goes on with it: these alarms (msgpack, an array) will be closed by that, and are kept from
+-- the consoles. What was claimed or given back since the loss, that is by an act later than `last`, is taken back as if it had not been.
+-- Replies OK. Errors: BADARG.
+redis.register_function{function_name = 'arcgate_v1_refill', flags = { 'allow-oom' }, callback = function(keys, args)
+  local p, last = keys[1], args[1]
+  if not last or not args[2] then return bad('refill <last> <ids>') end
+  redis.call('DEL', p .. ':ready')
+  for _, id in ipairs(cmsgpack.unpack(args[2])) do
+    redis.call('SADD', p .. ':closing', id)
+    local key = p .. ':alarm:' .. id
+    local alarm = redis.call('HMGET', key, 'state', 'act')
+    if alarm[1] and later(alarm[2], last) then
+      if alarm[1] == 'claimed' then to_rank(p, id) end
+      redis.call('HDEL', key, 'act')
+    end
+  end
+  return redis.status_reply('OK')
+end}
+
+-- arcgate_v1_ready 1 p
+-- Dispatch says that this server has all that was lost: from now on every alarm can be claimed and closed. Replies OK.
+redis.register_function{function_name = 'arcgate_v1_ready', flags = { 'allow-oom' }, callback = function(keys)
+  redis.call('SET', keys[1] .. ':ready', run_id())
+  redis.call('DEL', keys[1] .. ':closing')
+  return redis.status_reply('OK')
+end}

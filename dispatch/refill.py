@@ -1,0 +1,173 @@
+"""
+Bring an empty or older Redis up: reports and acts are done again, in the order in which they came.
+
+    journal entries from the oldest open alarm on, and between them each act of the register at the cursor at which it was done
+
+What is done twice is as done once, so whatever interrupts this, it begins again. Consoles may work meanwhile: what they see is
+what stood in the queue at that point of its history.
+"""
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dispatch.alarm_queue import AlarmQueue, ReplayedAct
+from dispatch.register import Act, RegisterReader
+from receiver.delivered import Delivered
+from receiver.journal import JournalReader
+
+ACTS_PAGE: Final = 1000
+SAY_S: Final = 2.0
+"""How often it says how far it is."""
+
+
+class WrongJournal(Exception):  # noqa: N818 - it says what happened
+    """Redis and the journal do not belong together, and going on would skip or repeat reports; the message says what to do."""
+
+
+def check_history(
+    reader: JournalReader, node: str, cursors: Mapping[str, int], heads: Mapping[str, tuple[int, str]], last: Act | None
+) -> None:
+    """
+    See that this journal is the one that Redis was fed from.
+
+    cursors, heads: as `AlarmQueue` reads them. last: the newest act of the register. Raises WrongJournal where the journal is
+    another node's, another than this node's in Redis, shorter than what Redis or the register has seen of it, or holds something
+    else at the place up to which Redis was fed.
+    """
+    begun_by = reader.id.rpartition("-")[0]
+    if begun_by != node:
+        raise WrongJournal(
+            f"journal {reader.id} was begun by node {begun_by}, and this is node {node}: write node = {begun_by!r} again; "
+            f"for a new node, give it a state_dir of its own"
+        )
+    cursor = cursors.get(reader.id, 0)
+    others = sorted(name for name in cursors if ":" not in name and name.rpartition("-")[0] == node and name != reader.id)
+    if reader.id not in cursors and others:
+        raise WrongJournal(
+            f"Redis was fed from journal {others[-1]} of this node, and here is another, {reader.id}: put the right one "
+            f"back; if it is gone for good, `arcgate journal forget {others[-1]}` lets this one begin. Two machines need "
+            "two names: `node` in arcgate.toml"
+        )
+    if cursor > reader.head():
+        raise WrongJournal(
+            f"Redis has applied entry {cursor} of journal {reader.id}, whose last is {reader.head()}: was an older copy "
+            "put back? Put the right one there; if it is gone for good, move this one away and "
+            f"`arcgate journal forget {reader.id}`"
+        )
+    if last and last.cursors.get(reader.id, 0) > reader.head():
+        raise WrongJournal(
+            f"an act of the register was done at entry {last.cursors[reader.id]} of journal {reader.id}, whose last is "
+            f"{reader.head()}: was an older copy put back? Put the right one there, or begin with an empty one"
+        )
+    position, digest = heads.get(reader.id, (0, ""))
+    if position >= reader.first() and (found := reader.digest(position)) and found.hex() != digest:
+        raise WrongJournal(
+            f"entry {position} of journal {reader.id} is not the one that Redis was fed with: the journal was rewritten, or an "
+            "older copy was put back and written on; `arcgate journal verify` tells more. Put the right one back"
+        )
+
+
+class Refill:
+    """One bringing up. apply(position): have the journal's entries up to there put into the queue; returns the cursor then."""
+
+    def __init__(
+        self,
+        queue: AlarmQueue,
+        reader: JournalReader,
+        register: RegisterReader,
+        apply: Callable[[int], Awaitable[int]],
+        log: Any,  # noqa: ANN401 - a structlog logger
+    ) -> None:
+        self._queue, self._reader, self._register, self._apply, self._log = queue, reader, register, apply, log
+        self._said_at = time.monotonic()
+
+    async def start_at(self, state_dir: Path) -> int:
+        """
+        Say where an empty Redis begins: the position before the first entry that it needs.
+
+        No alarm that was open then may have been opened before, or what joined it would open another one: so from the oldest
+        that is open now, back to the oldest that was open then, and so on.
+        """
+        delivered = Delivered.read(state_dir)
+        if delivered is None or delivered.journal != self._reader.id:
+            return self._reader.first() - 1
+        start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
+        ended = await asyncio.to_thread(self._ended_before, start)
+        while ended and ended[-1][0] >= start:
+            start = min(start, ended.pop()[1])
+        return max(start, self._reader.first()) - 1
+
+    def _ended_before(self, start: int) -> list[tuple[int, int]]:
+        """Return the cursor at the close and the opening's position of all closed alarms that were opened before; sorted."""
+        ended, done = list[tuple[int, int]](), self._register.first() - 1
+        while page := self._register.acts(done, ACTS_PAGE):
+            done = page[-1][0]
+            for _, act in page:
+                opened = self._opened(act) if act.act == "close" else None
+                if opened is not None and opened < start:
+                    ended.append((self._cursor_of(act), opened))
+        return sorted(ended)
+
+    def _opened(self, act: Act) -> int | None:
+        """Return the position of the entry that opened the act's alarm; None where it is of another journal."""
+        journal, _, rest = act.alarm.rpartition("-")[0].rpartition("-")
+        return int(rest) if journal == self._reader.id and rest.isdecimal() else None
+
+    async def run(self, done: int) -> int:
+        """
+        Do again all acts of the register behind position `done` that Redis does not have; returns how many there were.
+
+        Before each, the journal's entries up to where the alarm's site was when it was done: sites do not depend on each other,
+        so this is the order in which it was. What comes behind the last act is not applied.
+        """
+        head = self._register.head()
+        await self._hide(done, head)
+        lost = list[Act]()
+        reached = done
+        while reached < head and (page := self._register.acts(reached, ACTS_PAGE)):
+            here = await self._queue.act_ids(page[0][1].id, page[-1][1].id)
+            lost += [act for _, act in page if act.id not in here]
+            reached = page[-1][0]
+        lost.sort(key=self._cursor_of)
+        redone = 0
+        while redone < len(lost):
+            cursor = await self._apply(self._cursor_of(lost[redone]))
+            count = bisect_right(lost, cursor, redone, key=self._cursor_of) - redone or 1
+            now = lost[redone : redone + min(count, ACTS_PAGE)]
+            await self._queue.replay(self._register.id, done, [_replayed(act) for act in now])
+            redone += len(now)
+            self._say(cursor, redone, len(lost))
+        await self._queue.replay(self._register.id, reached, [])
+        return len(lost)
+
+    async def _hide(self, done: int, head: int) -> None:
+        """Keep from the consoles what will be closed: they would act on it, and change what later events do."""
+        last = self._register.last()
+        while done < head and (page := self._register.acts(done, ACTS_PAGE)):
+            await self._queue.refill(last.id if last else "0-0", [act.alarm for _, act in page if act.act == "close"])
+            done = page[-1][0]
+
+    def _cursor_of(self, act: Act) -> int:
+        return act.cursors.get(self._reader.id, 0)
+
+    def _say(self, cursor: int, act: int, acts: int) -> None:
+        if time.monotonic() - self._said_at > SAY_S:
+            self._said_at = time.monotonic()
+            self._log.warning("refilling", journal=self._reader.id, cursor=cursor, head=self._reader.head(), act=act, acts=acts)
+
+
+def _replayed(act: Act) -> ReplayedAct:
+    return ReplayedAct(
+        id=act.id,
+        act=act.act,
+        alarm=act.alarm,
+        operator=act.operator,
+        fence=act.fence,
+        outcome=act.outcome,
+        note=act.note,
+        events=act.events or None,
+    )

@@ -1,0 +1,174 @@
+"""
+The register (main courante), first part: what people did, durable, in order, and chained so that nothing is altered unseen.
+
+    p:acts in Redis -> Act.read() -> Register.append() -> on disk -> RegisterReader.acts()
+
+A ledger (`receiver.ledger`) in the folder `register` of the state folder; an entry's body is the act as JSON.
+"""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from dispatch.alarm import Priority
+from receiver.config import USUAL, Guarantees
+from receiver.ledger import Ledger, LedgerReader
+
+NO_ID: Final = "0-0"
+"""Comes before the id of every act."""
+_ID: Final = re.compile(r"(\d{1,14})-(\d{1,20})", re.ASCII)
+_TEXTS: Final = ("act", "alarm", "site", "operator", "outcome", "note")
+_NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
+_PRIORITIES: Final = frozenset(map(int, Priority))
+_decode_cursors = msgspec.json.Decoder(dict[str, int]).decode
+
+
+class Act(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing that was done to an alarm, as the stream `p:acts` had it; its JSON is the entry's body."""
+
+    id: str
+    """The stream's: "<ms since 1970>-<number within that ms>"."""
+    act: str
+    """`claim`, `release`, `close` or `lease_expired`; `unreadable` where the entry is no act."""
+    alarm: str
+    site: str
+    operator: str
+    fence: int
+    """0 where it was not told."""
+    events: int
+    """How many the alarm had; 0 where it was not told."""
+    priority: int
+    """A `Priority`; LOG where it was not told."""
+    cursors: dict[str, int]
+    """How far each journal was applied when it was done."""
+    outcome: str = ""
+    note: str = ""
+    """Personal: for whoever reads the register, and for no log."""
+    other: dict[str, str] = {}
+    """What else the stream had, and what could not be read, as it was."""
+
+    @classmethod
+    def read(cls, act_id: str, fields: Mapping[str, str]) -> "Act":
+        """Make an act of what `AlarmQueue.acts` gives. It never raises: what is missing or odd is not known, and kept."""
+        other = dict(fields)
+        read: dict[str, Any] = {name: other.pop(name, "") for name in _TEXTS}
+        read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "cursors": {}}
+        for name in ("fence", "events", "priority"):
+            text = other.get(name, "")
+            if _NUMBER.fullmatch(text) and (name != "priority" or int(text) in _PRIORITIES):
+                read[name] = int(other.pop(name))
+        with suppress(msgspec.MsgspecError):
+            read["cursors"] = _decode_cursors(other.get("cursors", ""))
+            del other["cursors"]
+        return cls(id=act_id, **read, other=other)
+
+    @property
+    def at_ms(self) -> int:
+        """When it was done, ms since 1970, by the clock of Redis."""
+        return order(self.id)[0]
+
+
+def order(act_id: str) -> tuple[int, int]:
+    """Return what an act's id is compared by: its ms and its number; zeros for what is no such id."""
+    parts = _ID.fullmatch(act_id)
+    return (int(parts[1]), int(parts[2])) if parts else (0, 0)
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Act).decode
+
+
+class Register:
+    """The writing side. One process has it: the folder is locked. It blocks: for a thread, one call at a time."""
+
+    def __init__(self, state_dir: Path, kept: Guarantees = USUAL, key: bytes = b"") -> None:
+        """Open or create the register of the state folder; raises LedgerError."""
+        self._ledger = Ledger(state_dir / "register", kept, key)
+        self.id = self._ledger.id
+        try:
+            with closing(RegisterReader(state_dir, key)) as reader:
+                last = reader.last()
+        except BaseException:
+            self._ledger.close()
+            raise
+        self.last_id = last.id if last else NO_ID
+        """Of the last act on disk; `NO_ID` where there is none."""
+
+    @property
+    def position(self) -> int:
+        """The last one on disk."""
+        return self._ledger.position
+
+    @property
+    def digest(self) -> bytes:
+        """That of the last entry on disk."""
+        return self._ledger.digest
+
+    def append(self, acts: Iterable[Act]) -> int:
+        """
+        Write acts, all or none; they are on disk when it returns the register's position.
+
+        Those that came before the last one, or are it, are left out: the same acts may be given again. Raises sqlite3.Error
+        and OSError; then nothing was written, and the same may be tried again.
+        """
+        last, fresh = self.last_id, list[bytes]()
+        for act in acts:
+            if order(act.id) > order(last):
+                last = act.id
+                fresh.append(_encode(act))
+        if fresh:
+            try:
+                self._ledger.insert(self._ledger.chain(fresh))
+            except (sqlite3.Error, OSError):
+                self._ledger.rewind()
+                raise
+            self.last_id = last
+        return self.position
+
+    def close(self) -> None:
+        """Close the file, and let the folder go."""
+        self._ledger.close()
+
+
+class RegisterReader(LedgerReader):
+    """The reading side, in any process; raises LedgerError."""
+
+    def __init__(self, state_dir: Path, key: bytes = b"") -> None:
+        """Open the register of the state folder."""
+        super().__init__(state_dir / "register", key)
+
+    def acts(self, after: int, limit: int) -> list[tuple[int, Act]]:
+        """
+        Return the acts behind position `after`, each with its position, in order: `limit` of them, fewer only at the very end.
+
+        An entry that was altered, or written by a newer arcgate, becomes an act that says so, and does nothing when replayed.
+        """
+        acts = list[tuple[int, Act]]()
+        while len(acts) < limit and (rows := self.rows(acts[-1][0] if acts else after, limit - len(acts))):
+            acts += [(position, _act(position, body)) for position, _, body in rows]
+        return acts
+
+    def last(self) -> Act | None:
+        """Return the newest act that can be read; None where there is none."""
+        for position in range(self.head(), self.first() - 1, -1):
+            for _, act in self.acts(position - 1, 1):
+                if act.id != NO_ID:
+                    return act
+        return None
+
+
+def _act(position: int, body: bytes) -> Act:
+    why: object = "it has no id"
+    try:
+        act = _decode(body)
+        if order(act.id) > order(NO_ID):
+            return act
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        why = error
+    note = f"Entry {position} of the register cannot be read: {why}; run `arcgate register verify`"
+    return Act(NO_ID, "unreadable", "", "", "", 0, 0, int(Priority.LOG), {}, note=note)

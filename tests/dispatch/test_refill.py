@@ -1,0 +1,209 @@
+"""An empty or older Redis is brought up: nothing closed opens again, nothing open is missing, the ranks are as they were."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from dispatch import copier, follow
+from dispatch.alarm import Alarm, AlarmState
+from dispatch.alarm_queue import AlarmQueue
+from dispatch.refill import Refill, WrongJournal, check_history
+from dispatch.register import Act, Register, RegisterReader, order
+from receiver.delivered import Delivered
+from receiver.journal import JournalReader
+from tests.conftest import sia
+from tests.dispatch.centre import Centre, burglary, shops
+from tests.valkey import Valkey
+
+CODES = ("BA", "FA", "HA", "AT", "GA")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "LOOK_S", 0.05)
+    monkeypatch.setattr(follow, "AWAY_S_FIRST", 0.02)
+    monkeypatch.setattr(follow, "AWAY_S_MAX", 0.1)
+    monkeypatch.setattr(copier, "LOOK_MS", 20)
+
+
+@pytest.fixture
+async def here(tmp_path: Path, valkey: str, centre: str) -> AsyncIterator[Centre]:
+    async with Centre(tmp_path / "here", shops(200), valkey, centre) as made:
+        yield made
+
+
+async def close_some(queue: AlarmQueue, share: int, of: int) -> None:
+    """Claim every alarm; close so many of each few, give some back, keep one claimed."""
+    claimed = []
+    while alarm := await queue.claim("Anne", 600):
+        claimed.append(alarm)
+    for n, alarm in enumerate(claimed):
+        assert alarm.fence
+        if n % of < share:
+            await queue.close(alarm.id, alarm.fence, alarm.events, "false alarm", f"note {n}")
+        elif n:
+            await queue.release(alarm.id, alarm.fence)
+
+
+def seen(alarms: list[Alarm]) -> list[tuple[object, ...]]:
+    return [(a.id, a.priority, a.opened_at, a.events, a.category, a.state, a.owner, a.fence) for a in alarms]
+
+
+async def copied(here: Centre, queue: AlarmQueue) -> None:
+    """Wait until the register has every act, and the receiver was told how far dispatch is."""
+
+    async def all_copied() -> bool:
+        told = Delivered(here.journal.id, here.journal.durable, await queue.oldest(here.journal.id))
+        return order(here.follower._register.last_id) >= order(await queue.last_act()) and Delivered.read(here.folder) == told
+
+    async with asyncio.timeout(10):
+        while not await all_copied():  # noqa: ASYNC110 - Redis and a file are asked, they do not tell
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("started_anew", [False, True], ids=["while it runs", "before its start"])
+async def test_an_emptied_redis_holds_afterwards_what_it_held(
+    here: Centre, queue: AlarmQueue, redis: Redis, *, started_anew: bool
+) -> None:
+    async with here.followed():
+        for n in range(200):
+            await here.take(sia(str(1000 + n), f"Nri1/{CODES[n % 5]}{n % 99}", n + 1))
+        await here.dispatched(redis)
+        await close_some(queue, 9, 10)
+        await here.take(*(burglary(n, 200) for n in range(1000, 1100)))
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(1000))
+        assert 100 < len(before) < 200
+        if not started_anew:
+            await redis.flushall()
+            await here.dispatched(redis)
+    if started_anew:
+        await redis.flushall()
+        async with here.followed():
+            await here.dispatched(redis)
+            await copied(here, queue)
+    assert seen(await queue.open_alarms(1000)) == before
+
+
+async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    async with here.followed():
+        await here.take(*(burglary(n, 100) for n in range(300)))
+        await here.dispatched(redis)
+        await close_some(queue, 1, 1)
+        await here.take(burglary(500), burglary(501), burglary(505))
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
+    assert await redis.keys("*:alarm:*") != []
+    assert len(await redis.keys("*:alarm:*")) == 2
+
+
+async def test_an_older_copy_is_brought_up_with_what_people_did_since(tmp_path: Path) -> None:
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    try:
+        async with Centre(tmp_path / "here", shops(40), server.url, "main") as here:
+            queue = AlarmQueue(here.redis, "main")
+            async with here.followed():
+                await here.take(*(burglary(n, 40) for n in range(60)))
+                await here.dispatched(here.redis)
+                first = await queue.claim("Anne", 600)
+                assert first
+                assert first.fence
+                await copied(here, queue)
+                shutil.copytree(server.folder / "appendonlydir", tmp_path / "copy")
+                await queue.close(first.id, first.fence, first.events, "false alarm", "")
+                await close_some(queue, 3, 4)
+                await here.take(*(burglary(n, 40) for n in range(100, 130)))
+                await here.dispatched(here.redis)
+                await copied(here, queue)
+                before = seen(await queue.open_alarms(1000))
+            server.stop()
+            shutil.rmtree(server.folder / "appendonlydir")
+            shutil.move(tmp_path / "copy", server.folder / "appendonlydir")
+            server.start()
+            async with here.followed():
+                await here.dispatched(here.redis)
+                await copied(here, queue)
+            assert seen(await queue.open_alarms(1000)) == before
+    finally:
+        server.stop()
+
+
+async def test_an_act_that_was_lost_with_redis_leaves_its_alarm_open(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    """It was answered, and not yet copied: the alarm is seen again."""
+    async with here.followed():
+        await here.take(burglary(1))
+        await here.dispatched(redis)
+        await copied(here, queue)
+    alarm = await queue.claim("Anne", 600)
+    assert alarm
+    assert alarm.fence
+    await queue.close(alarm.id, alarm.fence, 1, "false alarm", "")
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    (again,) = await queue.open_alarms(10)
+    assert (again.id, again.state) == (alarm.id, AlarmState.WAITING)
+
+
+def act(number: int, name: str, opened: int, cursor: int, journal: str) -> Act:
+    return Act(f"{number}-0", name, f"{journal}-{opened:012d}-0", "s", "Anne", number, 1, 3, {journal: cursor})
+
+
+@pytest.mark.parametrize(
+    ("oldest", "acts", "start"),
+    [
+        (None, [], 100),
+        (40, [], 39),
+        (40, [("close", 10, 30), ("close", 20, 60)], 9),
+        (40, [("close", 5, 8), ("close", 10, 15), ("close", 20, 60)], 19),
+        (40, [("claim", 10, 60), ("close", 45, 60)], 39),
+        (None, [("close", 10, 99)], 100),
+    ],
+)
+async def test_where_it_begins(  # noqa: PLR0913, PLR0917 - fixtures
+    here: Centre, queue: AlarmQueue, oldest: int | None, acts: list[tuple[str, int, int]], start: int, tmp_path: Path
+) -> None:
+    """Where an alarm was open at the place where it would begin, it begins where that one was opened."""
+    Delivered(here.journal.id, 100, oldest).write(here.folder)
+    register = Register(tmp_path)
+    register.append(act(n, name, opened, cursor, here.journal.id) for n, (name, opened, cursor) in enumerate(acts, 1))
+    reader, told = JournalReader(here.folder), RegisterReader(tmp_path)
+
+    async def apply(_position: int) -> int:
+        return 0
+
+    assert await Refill(queue, reader, told, apply, None).start_at(here.folder) == start
+    for each in (reader, told, register):
+        each.close()
+
+
+async def test_a_journal_that_does_not_belong_to_redis_is_refused_in_words(here: Centre) -> None:
+    await here.take(burglary(1), burglary(2), burglary(3))
+    reader = JournalReader(here.folder)
+    mine = here.journal.id
+    digest = (reader.digest(2) or b"").hex()
+    check_history(reader, "here", {mine: 2, "there-00000000": 9, f"register:{mine}": 8}, {mine: (2, digest)}, None)
+    for node, cursors, heads, words in (
+        ("other", {}, {}, "was begun by node here, and this is node other"),
+        ("here", {"here-00000000": 2}, {}, "journal forget here-00000000"),
+        ("here", {mine: 4}, {}, "applied entry 4 .* whose last is 3"),
+        ("here", {mine: 2}, {mine: (2, "00" * 32)}, "entry 2 of journal .* was rewritten"),
+    ):
+        with pytest.raises(WrongJournal, match=words):
+            check_history(reader, node, cursors, heads, None)
+    with pytest.raises(WrongJournal, match="an act of the register was done at entry 4"):
+        check_history(reader, "here", {}, {}, act(1, "close", 2, 4, mine))
+    reader.close()
