@@ -240,7 +240,6 @@ class AlarmQueue:
         Commit a batch of the journal's entries that ends at `position`: states, queue and cursor, together.
 
         digest: the hexadecimal one of the entry at `position`, for `heads`; empty: none is noted.
-
         Changes whose version does not fit are left out and told in `moved`: decide those again and put the batch again.
         Raises AlarmRefused("BEHIND") where the server has a lower cursor than this object knows: it has lost what it
         acknowledged, so call `cursor` and go on from there.
@@ -361,6 +360,7 @@ async def end(*tasks: asyncio.Task[Any], again_s: float = 0.1) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=again_s)
+    _ = [task.cancelled() or task.exception() for task in tasks]  # looked at: asyncio would log what nobody asks for
 
 
 def _ms(seconds: float) -> int:
