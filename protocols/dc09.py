@@ -21,7 +21,7 @@ from fastcrc.crc64 import ecma_182
 from protocols import contact_id, sia
 from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
-from protocols.link import LinkTest, Message, Received, Rejected
+from protocols.link import LinkTest, Message, Policies, Received, Rejected
 
 FRAME_BYTES_MAX: Final = 10 + 0xFFF
 """LF, checksum, length, a body of at most 0xFFF bytes, CR."""
@@ -86,9 +86,9 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 class Dc09(msgspec.Struct, frozen=True, tag_field="protocol", tag="dc09", forbid_unknown_fields=True):
     """A listener's `protocol = "dc09"`."""
 
-    def link(self) -> "Dc09Link":
-        """Return the receiving side of a new connection."""
-        return Dc09Link()
+    def link(self, policies: Policies = lambda *_: None) -> "Dc09Link":
+        """Return the receiving side of a new connection; policies: what the centre has said of its accounts."""
+        return Dc09Link(policies)
 
     def explain(self, frame: bytes) -> Frame | None:
         """Return the fields of a raw frame, refused or not; None where the bytes are no frame of this protocol."""
@@ -100,7 +100,8 @@ class Dc09(msgspec.Struct, frozen=True, tag_field="protocol", tag="dc09", forbid
 class Dc09Link:
     """One connection's side of the conversation."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
         self.noise_bytes = 0
         self._pending = b""
         """From the LF of a frame that is not whole yet, or that may become one."""

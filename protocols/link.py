@@ -4,13 +4,32 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
     data -> Link.receive(data, now) -> [Message | LinkTest | Rejected, ...]
 """
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from protocols.errors import FrameError
 from protocols.event import Event
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What the centre has said of an account: all that a codec must know beside the bytes and the time."""
+
+    keys: tuple[bytes, ...] = ()
+    """AES keys of 16, 24 or 32 bytes, the newest first. Where there is one, a plain frame is refused."""
+    time: Literal["enforce", "ignore", "enforce_plain"] = "enforce"
+    """Whether a frame with a wrong time is refused: an encrypted one, none, or a plain one too."""
+    time_zone: ZoneInfo | None = None
+    """Of panels that send local time; None: UTC, as the standard wants."""
+    heartbeat: frozenset[str] = frozenset()
+    """Event codes that are link tests: "RP", "602"."""
+
+
+Policies = Callable[[str | None, str | None, str], Policy | None]
+"""Gives the policy of (receiver, line, account) as a frame names them; None where the centre knows no such account."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +44,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """The same for a frame and its retransmission, different for all else: what the link's rule compares, hashed."""
     mark: str = ""
     """What was wrong with it, though not so wrong that it was refused: a clock that is off."""
+    dialects: tuple[str, ...] = ()
+    """Where it departs from the standard, by name."""
+    ahead_s: float | None = None
+    """How far the panel's clock is ahead of ours, in seconds; None where it did not say its time."""
 
 
 class LinkTest(msgspec.Struct, frozen=True, gc=False):
@@ -33,6 +56,11 @@ class LinkTest(msgspec.Struct, frozen=True, gc=False):
     frame: bytes
     account: str
     reply: bytes
+    receiver: str | None = None
+    line: str | None = None
+    mark: str = ""
+    dialects: tuple[str, ...] = ()
+    ahead_s: float | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True):

@@ -9,15 +9,18 @@ Read by the receiver alone: secrets have one reader, and a mistake in a site's f
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
+from protocols.link import Policy
 from receiver.load import Mistake, files, jsonl, toml
 
 Number = Annotated[
     str, msgspec.Meta(pattern=r"\A[0-9A-Za-z]{1,16}\Z", description='text of 1 to 16 letters and digits, in quotes: "0042"')
 ]
+
+_USUAL: Final = Policy()
 
 _Place = tuple[str | None, str | None, str | None]
 
@@ -99,6 +102,8 @@ class Accounts:
 
     def __init__(self) -> None:
         self._accounts: list[Account] = []
+        self._policies: list[Policy] = []
+        """Of each account, in the same order."""
         self._index = AccountIndex()
 
     def __len__(self) -> int:
@@ -109,12 +114,18 @@ class Accounts:
         before = self._index.add(account, len(self._accounts))
         if before is None:
             self._accounts.append(account)
+            self._policies.append(_USUAL)
         return before
 
     def find(self, listener: str, receiver: str | None, line: str | None, account: str) -> Account | None:
         """Give the account that a frame belongs to: its fields as sent, the most specific entry first."""
         position = self._index.find(listener, receiver, line, account)
         return None if position is None else self._accounts[position]
+
+    def policy(self, listener: str, receiver: str | None, line: str | None, account: str) -> Policy | None:
+        """Give what a codec must know of the account that a frame belongs to; None where there is no such account."""
+        position = self._index.find(listener, receiver, line, account)
+        return None if position is None else self._policies[position]
 
 
 def load(folder: Path) -> tuple[Accounts, list[Mistake]]:

@@ -4,9 +4,12 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from protocols.link import Policies
+from receiver.accounts import Accounts
 from receiver.config import Listener
 from receiver.journal import Journal
 from receiver.session import Session, Turn
@@ -26,11 +29,12 @@ class ListenError(Exception):
 class TcpListener:
     """An open listener and its sessions."""
 
-    def __init__(self, listener: Listener, journal: Journal) -> None:
+    def __init__(self, listener: Listener, journal: Journal, accounts: Accounts) -> None:
         """Nothing is opened yet."""
         self.listener = listener
         self.counts: Counter[str] = Counter()
         self._journal, self._turn = journal, Turn(journal)
+        self._policies: Policies = partial(accounts.policy, listener.name)
         self._sessions: dict[Session, float] = {}
         """Each with the time it began, the oldest first."""
         self._sweep: asyncio.TimerHandle | None = None
@@ -62,7 +66,7 @@ class TcpListener:
         return len(self._sessions)
 
     def _accept(self) -> Session:
-        link = self.listener.protocol.link()
+        link = self.listener.protocol.link(self._policies)
         session = _Accepted(self.listener.name, link, self._journal, self._turn, self.counts, self._end)
         session.on_begin = self._begin
         return session

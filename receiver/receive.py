@@ -57,7 +57,7 @@ class Receiver:
         )
         self._head = self.journal.durable, self.journal.digest
         self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
-        self._listeners = [TcpListener(listener, self.journal) for listener in self._config.listeners]
+        self._listeners = [TcpListener(listener, self.journal, self._accounts) for listener in self._config.listeners]
         opened: list[TcpListener] = []
         try:
             for listener in self._listeners:

@@ -14,6 +14,7 @@ import uvloop
 from protocols.dc09 import Dc09, Frame, build
 from protocols.errors import FrameError
 from protocols.event import Category, Event, Format, Qualifier
+from receiver.accounts import Accounts
 from receiver.config import Listener
 from receiver.journal import Journal, JournalReader, Report
 from receiver.listen import TcpListener
@@ -199,7 +200,7 @@ async def open_door(journal: Journal) -> AsyncIterator[OpenDoor]:
     doors: list[Door] = []
 
     async def opened(listener: Listener) -> Door:
-        doors.append(Door(TcpListener(listener, journal)))
+        doors.append(Door(TcpListener(listener, journal, Accounts())))
         await doors[-1].listener.open()
         return doors[-1]
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
+from receiver.accounts import Accounts
 from receiver.journal import Journal
 from receiver.listen import KEEPALIVE_IDLE_S, ListenError, TcpListener
 from tests.receiver.conftest import Door, OpenDoor, ack, event, listen, null, until
@@ -106,7 +107,7 @@ async def test_an_address_that_cannot_be_listened_on_is_refused_in_words(
     door = await open_door(listen())
     address = address.format(used=door.listener.addresses[0])
     with pytest.raises(ListenError) as told:
-        await TcpListener(listen(address), journal).open()
+        await TcpListener(listen(address), journal, Accounts()).open()
     assert str(told.value).startswith(f"listener[ip].address: cannot listen on {address}: ")
     assert why in str(told.value).lower()
     assert "is another program on that port" in str(told.value)
@@ -131,7 +132,7 @@ async def test_refuse_new_lets_nobody_in_and_reads_nobody(door: Door) -> None:
 
 async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journal: Journal) -> None:
     """The loop may run other tasks between accepting a connection and handing it over."""
-    listener = TcpListener(listen(), journal)
+    listener = TcpListener(listen(), journal, Accounts())
     await listener.open()
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     here, there = socket.socketpair()
