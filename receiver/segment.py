@@ -25,6 +25,7 @@ Row = tuple[bytes, bytes]
 
 BODY_BYTES_MAX: Final = 0xFFFFFF
 """An entry's length has 24 bits in `_INSERT`."""
+CONNECT_TRIES: Final = 5
 _WAL_PAGES: Final = 2000
 """The write-ahead log is 8 MB, laid out in advance: a file that grows costs each fsync twice as much (measured)."""
 
@@ -232,6 +233,15 @@ class SegmentReader:
         self._connect()
 
     def _connect(self) -> None:
+        for left in reversed(range(CONNECT_TRIES)):
+            try:
+                return self._connect_once()
+            except sqlite3.OperationalError:  # a writer has come or gone since we looked
+                if not left:
+                    raise
+        return None
+
+    def _connect_once(self) -> None:
         # A reader makes the log that it reads beside a writer. Where it may not, and no log is there, no writer is either
         self._still = not self._log.exists() and (self._closed or not os.access(self.path.parent, os.W_OK))
         self._written_at = self.path.stat().st_mtime_ns

@@ -73,9 +73,13 @@ local function rank(priority, opened_at)
   return priority * PRIORITY_STEP + opened_at
 end
 
--- Whether nothing is missing in this queue any more: dispatch has looked since this server started, or was emptied.
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
+-- Whether nothing is missing in this queue any more: dispatch has looked since this server started, or was emptied.
+local function is_ready(p)
+  return redis.call('GET', p .. ':ready') == run_id()
 end
 
 -- Takes the alarm that is to be claimed next from those that wait; nil where none is.
@@ -163,8 +167,10 @@ local function give_back(p, id, act)
 end
 
 -- Returns the alarms whose lease ran out to the queue; says how many. Each verb does this first, so that no dead console holds an alarm.
+-- Not while something is being put back: what was claimed when an event came opened no alarm for it, or did, and shall again.
 local function sweep(p, now)
   local expired = redis.call('ZRANGE', p .. ':claimed', '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
+  if #expired == 0 or not is_ready(p) then return 0 end
   for _, id in ipairs(expired) do give_back(p, id, 'lease_expired') end
   return #expired
 end

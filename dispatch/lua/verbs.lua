@@ -6,7 +6,7 @@ local function fenced(p, id, fence, now)
   local alarm = redis.call('HMGET', key, 'state', 'fence', 'owner', 'lease_until')
   local state = alarm[1]
   if not state then return redis.error_reply('NOALARM ' .. id .. ' is not here, or was closed more than a day ago') end
-  if state == 'claimed' and tonumber(alarm[4]) <= now then -- beyond what one sweep takes
+  if state == 'claimed' and tonumber(alarm[4]) <= now and is_ready(p) then -- beyond what one sweep takes
     give_back(p, id, 'lease_expired')
     state = 'waiting'
   end
@@ -104,7 +104,7 @@ redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom
   if tonumber(alarm[1]) > seen then
     return redis.error_reply(string.format('CHANGED %s events, you have seen %.0f', alarm[1], seen))
   end
-  if redis.call('GET', p .. ':ready') ~= run_id() then
+  if not is_ready(p) then
     return redis.error_reply('NOTYET what this server may have lost is being put back: keep ' .. id .. ', and close it in a moment')
   end
   record(p, 'close', id, 'outcome', outcome, 'note', note)

@@ -158,6 +158,8 @@ class Ordeal:
         victim, moment = card
         try:
             async with connect(self._url, self.home / "state") as redis, asyncio.TaskGroup() as tasks:
+                if moment is Moment.OLDER and not self._older.exists() and not await self._witness.fed(redis):
+                    moment = Moment.FLUSHED  # there is nothing older than an empty queue
                 if moment is Moment.OLDER and (not self._older.exists() or self._chance.random() < 0.5):
                     shutil.rmtree(self._older, ignore_errors=True)
                     shutil.copytree(self._valkey.folder, self._older, ignore=shutil.ignore_patterns("*.sock"))

@@ -206,6 +206,10 @@ class Witness:
         with closing(JournalReader(self._state_dir)) as reader:
             return reader.head() - int(await redis.hget(f"{P}:cursors", reader.id) or 0)
 
+    async def fed(self, redis: Redis) -> bool:
+        """Say whether the queue has had anything yet."""
+        return bool(await redis.exists(f"{P}:cursors"))
+
     async def flush(self, redis: Redis) -> None:
         """Empty the queue's server."""
         async with redis.pipeline() as pipe:

@@ -138,6 +138,25 @@ async def test_what_was_closed_closes_though_somebody_claimed_it_meanwhile(
     assert await queue.open_alarms(9) == []
 
 
+async def test_no_lease_runs_out_until_all_is_put_back(queue: AlarmQueue, follower: Follower, redis: Redis, centre: str) -> None:
+    """What was claimed when an event came opened no alarm for it, or did: it does so again when the event is put again."""
+    await follower.put("s", event(1))
+    mine = await claim(queue)
+    await run_out(redis, centre, mine)
+    await redis.delete(f"{{arcgate:{centre}}}:ready")
+    assert await queue.expire() == 0
+    assert await queue.claim("bob", 30) is None
+    (placed,) = await follower.put("s", event(2, Priority.LIFE, **LIFE))
+    assert placed.alarm == event(2).id
+    assert await queue.replay(R, 1, [act("lease_expired", 1)]) == 1
+    (placed,) = await follower.put("s", event(3, Priority.LIFE, **LIFE))
+    assert placed.alarm == mine.id
+    assert await queue.claim("bob", 0.1)
+    await run_out(redis, centre, (await queue.open_alarms(9))[0])
+    await queue.say_ready()
+    assert await queue.expire() == 1
+
+
 async def test_a_close_never_hides_events_that_whoever_closed_has_not_seen(queue: AlarmQueue, follower: Follower) -> None:
     await follower.put("s", event(1), event(2))
     assert await queue.replay(R, 1, [act("close", 1, outcome="handled", events=1)]) == 0

@@ -38,7 +38,7 @@ for line in sys.stdin:
 def shared_dir(tmp_path: Path) -> Iterator[Path]:
     """A state folder that another user may read, but not write."""
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == tmp_path.owner() and folder.name.startswith("pytest-"):
+        if folder.owner() == tmp_path.owner() and folder.name.startswith(("pytest-", "popen-")):
             folder.chmod(0o755)
     state_dir = tmp_path / "state"
     (state_dir / "journal").mkdir(parents=True)
