@@ -182,4 +182,4 @@ class Queue(RuleBasedStateMachine):
 
 def test_the_queue_does_what_its_model_does(valkey: str) -> None:
     Queue.url = valkey
-    run_state_machine_as_test(Queue, settings=settings(max_examples=50, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Queue, settings=settings(max_examples=30, stateful_step_count=25, deadline=None))
