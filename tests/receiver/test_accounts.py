@@ -1,13 +1,16 @@
+import re
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from protocols.link import Policy
 from receiver import accounts
 from receiver.accounts import Account, AccountAt
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "configs" / "accounts"
+README = Path(__file__).parents[2] / "README.md"
+FIXTURES = README.parent / "fixtures" / "configs" / "accounts"
 MISTAKES = sorted((FIXTURES / "mistakes").iterdir())
 
 
@@ -135,3 +138,9 @@ def test_a_file_full_of_mistakes_is_not_told_to_its_end(tmp_path: Path) -> None:
     _, mistakes = accounts.load(tmp_path)
     assert len(mistakes) == 1001
     assert "the rest of this file was not read" in mistakes[-1].message
+
+
+def test_the_readme_explains_each_key() -> None:
+    table = README.read_text().partition("| key of an account |")[2].partition("\n\n")[0]
+    told = [word for row in table.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert told == [field.name for field in msgspec.structs.fields(Account)]
