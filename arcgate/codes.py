@@ -43,10 +43,11 @@ def codes(
 
 
 def _find(wanted: str) -> Iterator[dict[str, Any]]:
-    """Yield the codes of that name; else those that begin so, if it is digits; else those whose labels have it."""
+    """Yield the codes of that name, a qualifier before it or not; else those that begin so, if it is digits; else by labels."""
     word = _plain(wanted.strip())
     rows = [(form, code, known) for form, known_codes in tables.TABLES.items() for code, known in known_codes.codes.items()]
-    exact = [row for row in rows if row[1].lower() == word]
+    qualified = word[1:] if word[:1] in set("erp136") and word[1:].isdecimal() else ""
+    exact = [row for row in rows if row[1].lower() in {word, qualified}]
     begun = [row for row in rows if word.isdecimal() and row[1].startswith(word)]
     for row in exact or begun or [row for row in rows if word in _words(row[2])]:
         yield _tell(*row)

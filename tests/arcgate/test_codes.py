@@ -62,6 +62,8 @@ def test_what_ends_a_code_and_what_it_ends() -> None:
         ("130", ["contact_id 130"]),
         ("ba", ["sia BA"]),
         (" BA ", ["sia BA"]),
+        ("R401", ["contact_id 401"]),
+        ("1130", ["contact_id 130"]),
         ("62", [f"contact_id 62{digit}" for digit in range(1, 10)]),
         ("défaut secteur", ["contact_id 301", "contact_id 342", "contact_id 926", "sia AT"]),
         ("DEFAUT SECTEUR", ["contact_id 301", "contact_id 342", "contact_id 926", "sia AT"]),
@@ -74,7 +76,7 @@ def test_a_code_is_found_by_itself_by_its_first_digits_or_by_a_word(word: str, e
 
 def test_without_a_code_both_tables_are_whole() -> None:
     everything = found()
-    assert len(everything) == len(set(everything)) == 652
+    assert len(everything) == len(set(everything)) == 657
 
 
 def test_a_person_reads_both_languages() -> None:
@@ -82,7 +84,7 @@ def test_a_person_reads_both_languages() -> None:
     assert "Burglary" in page
     assert "Fin d'alarme intrusion" in page
     every = run().stdout.splitlines()
-    assert len(every) == 653
+    assert len(every) == 658
     assert any("Mains power lost / Mains power back" in line and "Défaut secteur / Retour secteur" in line for line in every)
 
 

@@ -34,7 +34,7 @@ def report(form: Format, code: str, qualifier: Qualifier = Qualifier.NEW, text: 
 
 @pytest.mark.parametrize(("name", "table"), TABLES)
 def test_every_code_has_a_category_and_a_label_a_person_can_read(name: str, table: dict[str, codes.Code]) -> None:
-    assert len(table) == 326
+    assert len(table) == {"contact_id": 326, "sia": 331}[name]
     for code, known in table.items():
         assert known.category is not Category.GENERATED, (name, code)
         for label in (text for said in filter(None, (known.label, known.restored)) for text in (said.en, said.fr)):

@@ -166,7 +166,34 @@ def test_a_time_without_a_date_is_never_more_than_half_a_day_away(now: datetime,
 
 
 @pytest.mark.parametrize(
-    "fragment", ["^", "^|", "/", " ", "|", "*'", "BA ", "ri", "A^", "N^", "a", "ti1", "*", "'", "N/A", "0", "é/", "BA1/", "da1^"]
+    "fragment",
+    [
+        "^",
+        "^|",
+        "/",
+        " ",
+        "|",
+        "*'",
+        "BA ",
+        "ri",
+        "A^",
+        "N^",
+        "a",
+        "ti1",
+        "*",
+        "'",
+        "N/A",
+        "0",
+        "é/",
+        "BA1/",
+        "da1^",
+        "lv1/",
+        "qq",
+        "qq7",
+        "ba5/",
+        "lvA",
+        "riA",
+    ],
 )
 def test_long_content_costs_no_more_than_its_length(fragment: str) -> None:
     """A pattern that goes back over what it has read would not come back before the timeout."""
