@@ -151,7 +151,7 @@ def _told(site: Site, entry: Entry, placement: Placement) -> Told:
         code=event.code,
         qualifier=event.qualifier,
         category=event.category,
-        label=codes.label(event),
+        label=codes.label(event, site.language),
         partition=event.partition,
         zone=event.zone,
         zone_name=zone.name if zone else None,

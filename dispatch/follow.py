@@ -259,7 +259,9 @@ class Follower:
                 decision = decide(site, state, entry, journal, entry.report.received_at)
                 state = decision.state
                 events += [
-                    _put_event(placement, entry) for placement in decision.placements if placement.action is not Action.LOG
+                    _put_event(placement, entry, site.language)
+                    for placement in decision.placements
+                    if placement.action is not Action.LOG
                 ]
                 self._decided += 1
                 if self._decided % SLICE_ENTRIES == 0:
@@ -318,9 +320,9 @@ _LINES: Final = {
 }
 
 
-def _put_event(placement: Placement, entry: Entry) -> PutEvent:
+def _put_event(placement: Placement, entry: Entry, language: str) -> PutEvent:
     event = placement.event
-    label = codes.label(event)
+    label = codes.label(event, language)
     received_at = entry.report.received_at
     head = _Head(placement.id, received_at, label, int(placement.priority), placement.instruction, placement.mark)
     return PutEvent(

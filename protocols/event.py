@@ -103,7 +103,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """The panel's own word on when it happened, UTC; the time of receipt orders everything."""
     text: str | None = None
     extended: tuple[tuple[str, str], ...] = ()
-    """DC-09 extended data: (id, value), in order, repeats kept."""
+    """What came beside it and has no field here: (id, value), in order, repeats kept. DC-09's ids are one capital, the modifiers
+    of SIA two small letters."""
+    old: bool = False
+    """SIA: sent in an O block: the panel could not send it when it happened."""
 
     @property
     def life_safety(self) -> bool:

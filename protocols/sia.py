@@ -8,8 +8,9 @@ Event format: SIA (DC-03), as DC-09, Sur-Gard and Bosch carry it.
 
     Nda11-22-26/ti10:00:00/id12/ri2/CL|NBA001^kitchen^|Aback door
 
-Modifiers hold for the codes after them in their block until they are replaced. What can't be read becomes a raw event, so that
-nothing is lost.
+Modifiers hold for the codes after them in their block until they are replaced: da date, ti time, id user, ri area, pi device.
+Those that no field of an event takes (ph, lv, va, vn ..., and unknown ones) are kept in `Event.extended` of the first event
+after them. What can't be read becomes a raw event, so that nothing is lost.
 """
 
 import re
@@ -24,7 +25,7 @@ from protocols.event import Category, Event, Format, Qualifier
 EVENTS_MAX: Final = 64
 """From one content. Where it holds more, the last event is raw and has the whole content."""
 
-_PLAIN: Final = re.compile(r"N(?:ri([0-9]+)/?)?([A-Z]{2})([0-9]*)")
+_PLAIN: Final = re.compile(r"([NO])(?:ri([0-9]+)/?)?([A-Z]{2})([0-9]*)")
 """What nearly all panels send nearly always: one code, at most an area before it."""
 
 _BLOCK: Final = re.compile(
@@ -37,8 +38,9 @@ _BLOCK: Final = re.compile(
 _PIECE: Final = re.compile(
     r"""
     \^ (?P<text> [^^]*+ ) \^?                                   # without its second ^, the rest of the block
-    | (?P<modifier> [Dd]a | [Tt]i | [Ii]d | [Rr]i | [Pp][hit] | [Aa]i | [Ll]v | [Vv]a | [Rr]g | [Ss]s )
-      (?P<value> (?: [^A-Za-z/^] | [A-Fa-f](?![A-Za-z]) )++     # a lone hex letter is a digit, two letters are the next piece
+    | (?P<modifier> [a-z]{2} | Da | Ti | Id | Ri | P[hit] | Ai | Lv | V[an] | Rg | Ss )
+      (?P<value> (?: [^A-Za-z/^] | [A-Fa-f](?![A-Za-z])         # a lone hex letter is a digit, two letters are the next piece
+                 | [a-f](?=[A-Z]{2}) )++
                | (?= [A-Z/] ) )
     | (?P<code> [A-Z]{2} )
       (?: [ ]*+ (?=[0-9]) )?                                    # `BA 01`
@@ -51,6 +53,10 @@ _PIECE: Final = re.compile(
     """,
     re.VERBOSE,
 )
+_MODIFIERS: Final = frozenset({"da", "ti", "id", "ri", "pi", "ph", "pt", "ai", "lv", "va", "vn", "rg", "ss"})
+"""Known by name. Another pair of small letters is one too, unless it is a code that somebody wrote small: that is raised."""
+_TAKEN: Final = frozenset({"da", "ti", "id", "ri", "pi"})
+"""Those of them that fields of an event take."""
 _DATE: Final = re.compile(r"([0-9]{2})-([0-9]{2})-(?:20)?([0-9]{2})")
 _TIME: Final = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?")
 
@@ -62,7 +68,10 @@ class _Reading(msgspec.Struct):
     """Empty: no code was read yet, or what is in `texts` could not be read."""
     address: str | None = None
     modifiers: dict[str, str] = {}
+    kept: list[tuple[str, str]] = []
+    """Modifiers of which no field of an event takes the value."""
     texts: list[str] = []
+    old: bool = False
 
 
 def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes with its content
@@ -84,10 +93,11 @@ def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes wi
     """
     plain = _PLAIN.fullmatch(content)
     if plain is not None:
-        area, code, address = plain.groups()
+        block, area, code, address = plain.groups()
         qualifier, category, area, zone, user = _meaning(code, address or None, area, None, None)
+        form, old = Format.SIA, block == "O"
         return (
-            Event(account, Format.SIA, code, qualifier, category, receiver, line, area, zone, user, occurred_at, None, extended),
+            Event(account, form, code, qualifier, category, receiver, line, area, zone, user, occurred_at, None, extended, old),
         )
     readings = _read(content)
     if not any(reading.code for reading in readings):
@@ -101,9 +111,16 @@ def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes wi
             code, reading.address, modifier("ri"), modifier("pi"), modifier("id")
         )
         form = Format.SIA if code else Format.RAW
-        at = occurred_at or _occurred_at(modifier("da"), modifier("ti"), now)
+        at = _occurred_at(modifier("da"), modifier("ti"), now)
+        taken = {"ri": partition, "pi": None if modifier("ri") else partition, "id": user}
+        kept = [
+            (name, value)
+            for name, value in reading.kept
+            if (at is None if name in {"da", "ti"} else name not in taken or value not in {"", taken[name]})
+        ]
         text = " ".join([text for text in map(str.rstrip, reading.texts) if text]) or None
-        events.append(Event(account, form, code, qualifier, category, receiver, line, partition, zone, user, at, text, extended))
+        at, more, old = occurred_at or at, (*extended, *kept), reading.old
+        events.append(Event(account, form, code, qualifier, category, receiver, line, partition, zone, user, at, text, more, old))
         extended = ()  # once is enough: with each of 64 events it would be a burden that a peer could make us carry
     return tuple(events)
 
@@ -128,15 +145,23 @@ def _read(content: str) -> list[_Reading]:
 def _read_pieces(block: str, readings: list[_Reading], current: _Reading) -> _Reading:
     """Add an N or O block's events to `readings`. Text goes to `current`; what it is after the block is returned."""
     modifiers: dict[str, str] = {}
+    waiting: list[tuple[str, str]] = []  # modifiers that no event has yet
     ours = False
     for piece in _PIECE.finditer(block, 1):
         match piece.lastgroup:
             case "value":
-                modifiers = {**modifiers, piece["modifier"].lower(): piece["value"].strip()}
+                name, value = piece["modifier"].lower(), piece["value"].strip()
+                if name not in _MODIFIERS and codes.sia(name.upper()):
+                    readings.append(_Reading(texts=[piece[0]]))
+                    continue
+                if name in _TAKEN:
+                    modifiers = {**modifiers, name: value}
+                waiting.append((name, value))
             case "code" | "address":
                 if current.code:
                     current = _Reading()
                 current.code, current.address, current.modifiers, ours = piece["code"], piece["address"], modifiers, True
+                current.kept, current.old, waiting = waiting, block[0] == "O", []
                 readings.append(current)
             case "unread":
                 readings.append(_Reading(texts=[piece["unread"]]))
@@ -145,6 +170,7 @@ def _read_pieces(block: str, readings: list[_Reading], current: _Reading) -> _Re
     if ours:
         # some panels write the area behind the only code: `NFA2/ri6`
         current.modifiers = {**modifiers, **current.modifiers}
+        current.kept += waiting
     return current
 
 
@@ -188,7 +214,7 @@ def build(event: Event) -> str:
     """
     Write `event` as `Nri1/BA005`: area, user where the number does not name one, code, number, text. The inverse of `parse`.
 
-    It leaves out the time, for which the link has a field.
+    It leaves out the time, for which the link has a field, and what is in `extended`.
     """
     known = codes.sia(event.code)
     is_user = known is not None and known.address == "user"
@@ -196,4 +222,4 @@ def build(event: Event) -> str:
     user = f"id{event.user}/" if event.user and not is_user else ""
     address = event.user if is_user else event.zone
     text = f"^{event.text}^" if event.text else ""
-    return f"N{area}{user}{event.code}{address or ''}{text}"
+    return f"{'O' if event.old else 'N'}{area}{user}{event.code}{address or ''}{text}"

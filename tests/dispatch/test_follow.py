@@ -13,6 +13,7 @@ from dispatch import alarm_queue, follow
 from dispatch.alarm import Priority
 from dispatch.alarm_queue import AlarmQueue, SiteChange
 from dispatch.refill import WrongJournal
+from dispatch.sites import Site, Sites
 from protocols import dc09
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
@@ -70,6 +71,21 @@ async def test_each_event_s_line_has_its_id_and_its_alarm(here: Centre) -> None:
         ("event_repeated", here.id(3), here.id(1), "shop1", "fire"),
         ("event_logged", here.id(4), "", "shop2", "log"),
     ]
+
+
+async def test_a_label_is_in_the_language_of_the_site(tmp_path: Path, valkey: str, centre: str, queue: AlarmQueue) -> None:
+    sites = Sites()
+    sites.add(Site(("1001",), "boulangerie", "Boulangerie", language="fr"))
+    sites.add(Site(("1002",), "bakery", "Bakery"))
+    async with Centre(tmp_path / "here", sites, valkey, centre) as here:
+        await here.take(sia("1001", "Nri1/TA5"), sia("1002", "Nri1/TA5"))
+        await here.all_dispatched()
+        assert {alarm.site: alarm.label for alarm in await queue.open_alarms(10)} == {
+            "boulangerie": "Alarme autoprotection",
+            "bakery": "Tamper alarm",
+        }
+        (event,) = await queue.events(here.id(1), 0, -1)
+        assert event["label"] == "Alarme autoprotection"
 
 
 async def test_a_restart_goes_on_where_the_last_one_stopped(here: Centre, redis: Redis) -> None:
