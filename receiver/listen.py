@@ -162,7 +162,7 @@ class TcpListener:
     def close_sessions(self) -> None:
         """Close every connection whose peer has its answers."""
         for session in [session for session in self._sessions if session.answers_arrived]:
-            session.transport.close()
+            session.leave()
 
     async def closed(self) -> None:
         """Close every connection; for two seconds, wait until each peer has its answers, then cut those that do not take them."""

@@ -52,6 +52,7 @@ class Receiver:
         """Nothing is opened yet."""
         self._config, self._accounts, self._lines = config, accounts, lines
         self._since = time.time()
+        self._listeners: list[TcpListener | UdpListener] = []
         self._upkeep: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._said_position = 0

@@ -24,6 +24,8 @@ class Session(Conversation, asyncio.Protocol):
         """Whether the peer lets our answers pile up."""
         self._ending = False
         """Whether we read no more, whatever happens."""
+        self._heard_out = False
+        """Whether the peer has said that it sends no more."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -51,8 +53,16 @@ class Session(Conversation, asyncio.Protocol):
     def settle(self, frames: int) -> None:
         """They are on disk, and answered."""
         self.unanswered -= frames
+        if self._heard_out and not self.unanswered:
+            self.leave()
         if self.unanswered < UNANSWERED_MAX <= self.unanswered + frames:
             self._read_on()
+
+    def eof_received(self) -> bool:
+        """See that a peer that says no more is answered all the same; returns whether to wait for that."""
+        self._intake.end()
+        self._heard_out = True
+        return bool(self.unanswered)
 
     def pause_writing(self) -> None:
         """Stop reading a peer that does not read our answers."""
@@ -85,6 +95,10 @@ class Session(Conversation, asyncio.Protocol):
         """End it from our side; what is unanswered is not answered."""
         self._intake.lines.tell("peer_closed", self.host, why, listener=self._intake.listener, peer=self.peer, why=why)
         self.transport.abort()
+
+    def leave(self) -> None:
+        """End it from our side, when all answers are on their way."""
+        self.transport.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End: say what bytes were left over."""

@@ -1,14 +1,15 @@
 """
-TLS for a listener: its certificate, taken anew when its files change, and the handshake before a session's first byte.
+TLS for a listener: its certificate, taken anew when its files change, and the sessions that speak it.
 
-    Certificates.context -> Secured.connection_made() -> handshake -> a Session like any other
+    bytes -> Secured -> Certificates.context -> handshake, then what was said -> a Session like any other
 
 A certificate that is taken anew cuts no connection: those that are there keep what they agreed on.
 """
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +22,7 @@ from receiver.conversation import Intake
 from receiver.session import Session
 
 HANDSHAKE_S_MAX: Final = 10.0
-SHUTDOWN_S_MAX: Final = 2.0
+_PIECE_BYTES: Final = 64 * 1024
 _REASONS: Final = {
     "HTTP_REQUEST": "it speaks plain HTTP",
     "WRONG_VERSION_NUMBER": "it speaks no TLS: set the panel to TLS, or give it a port that is plain",
@@ -112,8 +113,22 @@ def _look(file: Path) -> tuple[int, int, int] | None:
     return seen.st_ino, seen.st_mtime_ns, seen.st_size
 
 
+def mistakes(listeners: Iterable[Listener]) -> Iterator[tuple[str, str]]:
+    """Look at the files of each listener; gives the key and what is wrong with it."""
+    for n, listener in enumerate(listeners):
+        if listener.transport == "tls":
+            try:
+                Certificates(listener)
+            except TlsError as error:
+                yield f"listener[{n}].{error.key}", str(error)
+
+
 class Secured(Session):
-    """A session whose bytes go through TLS. Until the handshake is over it is bounded and swept like any that sent no frame."""
+    """
+    A session whose bytes go through TLS: from its first byte on it is bounded, swept and slowed down as any other.
+
+    The loop's own TLS would hand it over after the handshake only, and tell nobody of one that failed.
+    """
 
     def __init__(
         self,
@@ -123,62 +138,68 @@ class Secured(Session):
         on_end: Callable[[Session], None],
         certificates: Certificates,
     ) -> None:
-        """certificates: those of the moment it begins are shown."""
+        """certificates: those of this moment are shown."""
         super().__init__(link, intake, on_begin, on_end)
-        self._certificates = certificates
-        self._early: list[bytes] | None = []
-        """What came right behind the handshake, before we knew that it was over; None from then on."""
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = certificates.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._shaking: asyncio.TimerHandle | None = None
+        """What ends a handshake that takes too long; None when it is over."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin the handshake."""
+        """Wait for the peer's hello."""
+        self._shaking = asyncio.get_running_loop().call_later(HANDSHAKE_S_MAX, self._refuse, TimeoutError())
         super().connection_made(transport)
-        if not transport.is_closing():
-            self.transport.pause_reading()  # or what comes now would be read as plain text
-            self._shaking = asyncio.get_running_loop().create_task(self._shake_hands())
-
-    async def _shake_hands(self) -> None:
-        context = self._certificates.context
-        try:
-            secured = await asyncio.get_running_loop().start_tls(
-                self.transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE_S_MAX,
-                ssl_shutdown_timeout=SHUTDOWN_S_MAX,
-            )
-        except OSError as error:
-            self._refuse(error)
-            return
-        assert secured
-        self.transport = secured
-        if self._ending:
-            secured.pause_reading()
-        self._hear_early()
-
-    def _hear_early(self) -> None:
-        early, self._early = self._early or [], None
-        for data in early:
-            super().data_received(data)
 
     def data_received(self, data: bytes) -> None:
-        """Have it read at the end of this turn, once the handshake is over."""
-        if self._early is None:
-            super().data_received(data)
-        else:
-            self._early.append(data)
+        """Go on with the handshake; then have what was said read at the end of this turn."""
+        if self.transport.is_closing():
+            return
+        self._incoming.write(data)
+        try:
+            if self._shaking:
+                self._tls.do_handshake()
+                self._shaking.cancel()
+                self._shaking = None
+            while plain := self._tls.read(_PIECE_BYTES):
+                super().data_received(plain)
+            if not self.eof_received():
+                self.leave()
+        except ssl.SSLWantReadError:
+            self._put_out()
+        except ssl.SSLError as error:
+            self._put_out()  # the alert that tells it why
+            self._refuse(error)
+
+    def send(self, reply: bytes, answers: int) -> None:
+        """Send a reply of so many answers to whoever is still there."""
+        if reply and not self.transport.is_closing():
+            self._intake.counts["answered"] += answers
+            self._tls.write(reply)
+            self._put_out()
+
+    def _put_out(self) -> None:
+        if self._outgoing.pending and not self.transport.is_closing():
+            self.transport.write(self._outgoing.read())
 
     def _refuse(self, error: OSError) -> None:
-        """Say why the handshake failed."""
+        """Say what is wrong with its TLS, and end it."""
         reason = getattr(error, "reason", None) or ""
         detail = getattr(error, "verify_message", "")
-        why = _REASONS.get(reason, str(error) or "it hung up in the handshake") + (detail and f": {detail}")
+        late = f"no handshake in {HANDSHAKE_S_MAX:g} s"
+        why = late if isinstance(error, TimeoutError) else _REASONS.get(reason, str(error)) + (detail and f": {detail}")
         self._intake.counts["tls_refused"] += 1
         self._intake.lines.tell("tls_refused", self.host, why, listener=self._intake.listener, peer=self.peer, why=why)
-        self.transport.abort()
-        self.connection_lost(error)
+        self.transport.close()
+
+    def leave(self) -> None:
+        """Say that we end, and end."""
+        with suppress(ssl.SSLError):  # the peer's own word on it is not waited for
+            self._tls.unwrap()
+        self._put_out()
+        super().leave()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End, with or without a handshake."""
-        self._hear_early()
+        """End."""
+        if self._shaking:
+            self._shaking.cancel()
         super().connection_lost(exc)

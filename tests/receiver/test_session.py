@@ -166,6 +166,19 @@ async def test_a_connection_cut_in_mid_frame_is_told_and_harms_no_other(door: Do
     assert len(stored(state_dir)) == 2
 
 
+async def test_who_has_said_all_is_answered_and_then_closed(door: Door, journal: Journal) -> None:
+    panel, other = await door.panel(), await door.panel()
+    with held(journal):
+        panel.send(event(1), null(2))
+        panel.writer.write_eof()
+        other.send(null(3))
+        other.writer.write_eof()
+        assert await other.reader.read(-1) == ack(3)
+        assert panel.heard == b""
+    assert await panel.reader.read(-1) == ack(1) + ack(2)
+    await until(lambda: not door.listener.connections)
+
+
 async def test_who_leaves_before_the_commit_is_stored_and_harms_no_other(door: Door, journal: Journal, state_dir: Path) -> None:
     panel, other = await door.proven(), await door.proven()
     with held(journal):
