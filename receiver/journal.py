@@ -12,7 +12,6 @@ Any number of processes may read while one writes. A reader never checkpoints.
 
 import asyncio
 import errno
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from protocols.errors import FrameError
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import USUAL, Guarantees
 from receiver.ledger import Ledger, LedgerError, LedgerReader, Tombstone
-from receiver.segment import Row
+from receiver.segment import Row, free_bytes
 
 JournalError = LedgerError
 
@@ -201,7 +200,7 @@ class Journal:
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def _insert(self, rows: list[Row]) -> int:
-        if _free_bytes(self.folder) < self._free_bytes_min:
+        if free_bytes(self.folder) < self._free_bytes_min:
             raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
         return self._ledger.insert(rows)
 
@@ -229,7 +228,7 @@ class Journal:
         if self.failed:
             return
         with suppress(OSError):
-            if _free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES:
+            if free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES:
                 self.full = None
                 self._on_full(None)
                 return
@@ -240,11 +239,6 @@ def _is_full(error: Exception) -> bool:
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", 0) in _FULL
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
 
 
 class JournalReader(LedgerReader):

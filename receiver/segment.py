@@ -25,8 +25,11 @@ Row = tuple[bytes, bytes]
 
 BODY_BYTES_MAX: Final = 0xFFFFFF
 """An entry's length has 24 bits in `_INSERT`."""
+_PAGE_BYTES: Final = 4096
 _WAL_PAGES: Final = 2000
 """The write-ahead log is 8 MB, laid out in advance: a file that grows costs each fsync twice as much (measured)."""
+_WAL_SHARE: Final = 8
+"""... and at most this part of the room that is free, so that a small disk holds reports rather than logs."""
 
 _SCHEMA: Final = """
 CREATE TABLE entry (position INTEGER PRIMARY KEY, digest BLOB NOT NULL, body TEXT NOT NULL);
@@ -35,7 +38,7 @@ CREATE TABLE segment (id TEXT NOT NULL, first INTEGER NOT NULL, previous BLOB NO
 # Pages that spill into the log from a transaction that is then taken back leave nothing but its size.
 _LAY_OUT: Final = """
 PRAGMA cache_size = 10;
-BEGIN; CREATE TABLE spill (page BLOB); INSERT INTO spill VALUES (zeroblob(2000 * 4096)); ROLLBACK;
+BEGIN; CREATE TABLE spill (page BLOB); INSERT INTO spill VALUES (zeroblob({pages} * {page_bytes})); ROLLBACK;
 """
 # One statement for the whole batch: SQLite lets the interpreter go once, not once a row. The bodies come as one piece, and for
 # each of them a number: where it begins, times 2**24, and its length.
@@ -124,8 +127,9 @@ class Segment:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA wal_autocheckpoint = 0")
         self._database.execute("PRAGMA wal_checkpoint(RESTART)")
-        self._lay_out()
-        self._database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        pages = min(_WAL_PAGES, free_bytes(self.path.parent) // _WAL_SHARE // _PAGE_BYTES)
+        self._lay_out(pages)
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {max(1, pages)}")
         self.id, self._first, self._previous, self.created_at = _header(self._database.execute(_HEADER).fetchall())
         if self.path != path_of(self.path.parent, self._first):
             raise ValueError(f"{self.path.name} is not its name: it begins with entry {self._first}")
@@ -144,10 +148,10 @@ class Segment:
             return not ends or any(chain(before, body, key) == digest for before, digest, body in ends)
         return True
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, pages: int) -> None:
         """Lay out the log; with too little room for all of it, it grows as it is written, and free room stays free."""
         try:
-            self._database.executescript(_LAY_OUT)
+            self._database.executescript(_LAY_OUT.format(pages=pages, page_bytes=_PAGE_BYTES))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
@@ -209,6 +213,12 @@ def create(folder: Path, ledger_id: str, first: int, previous: bytes, now: datet
         begun.rename(path)
     sync_names(folder)
     return path
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how much room there is on a folder's disk. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def sync_names(folder: Path) -> None:
