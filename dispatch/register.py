@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ from receiver.ledger import Ledger, LedgerReader, Tombstone
 NO_ID: Final = "0-0"
 """Comes before the id of every act."""
 _ID: Final = re.compile(r"(\d{1,14})-(\d{1,20})", re.ASCII)
+FIELDS_MAX: Final = 32
+TEXT_CHARS_MAX: Final = 16_384
+"""Four times what a verb takes: nobody who writes to the stream by himself stops the register with more than an entry holds."""
 _TEXTS: Final = ("act", "alarm", "site", "operator", "outcome", "note")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PRIORITIES: Final = frozenset(map(int, Priority))
@@ -55,8 +59,12 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def read(cls, act_id: str, fields: Mapping[str, str]) -> "Act":
-        """Make an act of what `AlarmQueue.acts` gives. It never raises: what is missing or odd is not known, and kept."""
-        other = dict(fields)
+        """
+        Make an act of what `AlarmQueue.acts` gives.
+
+        It never raises: what is missing or odd is not known, and kept; what no verb would have taken is cut.
+        """
+        other = {name[:TEXT_CHARS_MAX]: text[:TEXT_CHARS_MAX] for name, text in islice(fields.items(), FIELDS_MAX)}
         read: dict[str, Any] = {name: other.pop(name, "") for name in _TEXTS}
         read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "cursors": {}}
         for name in ("fence", "events", "priority"):
