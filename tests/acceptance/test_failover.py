@@ -112,6 +112,8 @@ async def test_a_replica_that_was_behind_takes_over(pair: Pair) -> None:
             (told,) = centre.told(what, "verify")
             assert told["ok"]
     assert centre.stop() == 0
+    (head,) = centre.logged("register_head")
+    assert (head["position"], head["digest"]) == (told["entries"], told["digest"])
     assert "Traceback" not in centre.log.read_text()
 
 

@@ -3,18 +3,23 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from dispatch import copier, follow
 from dispatch.alarm import Alarm, AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
 from dispatch.register import Act, Register, RegisterReader, order
+from receiver.config import Guarantees
 from receiver.delivered import Delivered
 from receiver.journal import JournalReader
+from receiver.ledger import Ledger
 from tests.conftest import sia
 from tests.dispatch.centre import Centre, burglary, shops
 from tests.valkey import Valkey
@@ -232,3 +237,36 @@ async def test_a_journal_that_does_not_belong_to_redis_is_refused_in_words(here:
     with pytest.raises(WrongJournal, match="an act of the register was done at entry 4"):
         check_history(reader, "here", {}, {}, act(1, "close", 2, 4, mine))
     reader.close()
+
+
+async def test_a_redis_that_is_older_than_what_retention_has_left_is_refused(tmp_path: Path) -> None:
+    """What it has not applied is gone: an empty one is filled from what is left."""
+    with closing(Ledger(tmp_path / "journal", Guarantees(node="here", segment_bytes=65_536))) as ledger:
+        for _ in range(3):
+            ledger.insert(ledger.chain([b"x" * 40_000] * 2))
+        ledger.drop_old(1, 99, datetime.now(UTC) + timedelta(days=3))
+    with closing(JournalReader(tmp_path)) as reader:
+        assert reader.first() == 5
+        for cursor in (0, 4, 6):
+            check_history(reader, "here", {reader.id: cursor}, {}, None)
+        with pytest.raises(WrongJournal, match=r"applied entry 3 .* deleted the entries up to 4: this Redis is an older copy"):
+            check_history(reader, "here", {reader.id: 3}, {}, None)
+
+
+async def test_a_register_that_was_rewritten_is_told_and_reports_go_on(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    async with here.followed():
+        await here.take(burglary(1))
+        await here.dispatched(redis)
+        assert await queue.claim("Anne", 600)
+        await copied(here, queue)
+        name, key = f"register:{here.follower._register.id}", f"{{arcgate:{here.name}}}:heads"
+        async with asyncio.timeout(5):
+            while not await redis.hget(key, name):  # noqa: ASYNC110 - Redis is asked
+                await asyncio.sleep(0.01)
+    await redis.hset(key, name, f"1 {'00' * 32}")
+    with capture_logs() as said:
+        async with here.followed():
+            await here.take(burglary(2))
+            await here.dispatched(redis)
+    (line,) = [line for line in said if line["event"] == "register_altered"]
+    assert (line["log_level"], line["position"], line["known"]) == ("critical", 1, "00" * 32)
