@@ -225,15 +225,15 @@ class AlarmQueue:
         return {_text(name): int(position) for name, position in flat.items()}
 
     async def heads(self) -> dict[str, tuple[int, str]]:
-        """Read, by journal, the last position that came with a digest, and that digest: the journal must have it there."""
+        """Read, by the names of `cursors`, the last position that came with a digest, and that digest: it must be there still."""
         flat: Mapping[bytes, bytes] = await self._send("HGETALL", f"{self._p}:heads")
         heads = {_text(journal): _text(head).split(" ") for journal, head in flat.items()}
         return {journal: (int(position), digest) for journal, (position, digest) in heads.items()}
 
     async def forget(self, journal: str) -> None:
-        """Remove a journal's cursor and head: it is gone for good, and nothing of it will be put any more."""
-        for key in ("heads", "cursors"):
-            await self._send("HDEL", f"{self._p}:{key}", journal)
+        """Remove a journal's cursor and head: it is gone for good, and nothing of it will be put any more, or waited for."""
+        for command, key in (("HDEL", "heads"), ("HDEL", "cursors"), ("ZREM", "awaited")):
+            await self._send(command, f"{self._p}:{key}", journal)
 
     async def put(self, journal: str, position: int, changes: Sequence[SiteChange], digest: str = "") -> PutResult:
         """
@@ -251,26 +251,26 @@ class AlarmQueue:
             self._cursors[journal] = max(after, position)
         return result
 
-    async def replay(self, register: str, position: int, acts: Sequence[ReplayedAct]) -> int:
+    async def replay(self, register: str, position: int, acts: Sequence[ReplayedAct], digest: str = "") -> int:
         """
         Do again what the register holds up to `position`; returns how many acts changed anything. Twice is as once.
 
-        Without acts it says that the register has copied what was done here so far. Raises AlarmRefused("BEHIND") where the
-        server is less far than this object knows: call `cursor("register:<id>")`, and go on from there.
+        Without acts it says that the register has copied what was done here so far. digest: as for `put`. Raises
+        AlarmRefused("BEHIND") as `put` does: call `cursor("register:<id>")`, and go on from there.
         """
         name = f"register:{register}"
         after = self._cursors.get(name, 0)
-        done = await self._call("replay", register, position, after, msgspec.msgpack.encode(acts))
+        done = await self._call("replay", register, position, after, msgspec.msgpack.encode(acts), digest)
         self._cursors[name] = max(after, position)
         return int(done)
 
-    async def refill(self, last: str, closing: Sequence[str]) -> None:
-        """Keep alarms that a refill will close from the consoles. last: the id of the last act that is in the register."""
-        await self._call("refill", last, msgspec.msgpack.encode(closing))
+    async def refill(self, journal: str, last: str, closing: Sequence[str], journals: Sequence[str]) -> None:
+        """Say that a journal puts back what was lost, and will close these. last: the register's last act. journals: others."""
+        await self._call("refill", journal, last, msgspec.msgpack.encode(closing), msgspec.msgpack.encode(journals))
 
-    async def say_ready(self) -> None:
-        """Say that this server has all that it may have lost: until then no alarm can be closed."""
-        await self._call("ready")
+    async def say_ready(self, journal: str) -> None:
+        """Say that this server has all of it; raises AlarmRefused("BEHIND") where it is not the server of `refill` any more."""
+        await self._call("ready", journal)
 
     async def oldest(self, journal: str) -> int | None:
         """Read the first position among the journal's entries that opened an alarm which is open still; None where none is."""

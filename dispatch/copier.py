@@ -54,7 +54,8 @@ class Copier:
         if acts:
             await asyncio.to_thread(self._register.append, acts)
             self._lines.write(lines("info", [{"event": _ACTS.get(act.act, act.act), **_told(act)} for act in acts]))
-        await self._queue.replay(self._register.id, self._register.position, [])
+        position, digest = self._register.head
+        await self._queue.replay(self._register.id, position, [], digest.hex())
 
 
 _ACTS: Final = {

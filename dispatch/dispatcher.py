@@ -22,6 +22,7 @@ from dispatch.follow import Follower
 from dispatch.refill import WrongJournal
 from dispatch.register import Register
 from dispatch.sites import Sites
+from dispatch.upkeep import Upkeep
 from receiver.config import Config
 from receiver.log import LineWriter
 from receiver.status import StatusSocket
@@ -61,6 +62,7 @@ class Dispatcher:
         self._follower = Follower(
             self._config.state_dir, self._sites, self._queue, self._register, self._config.node, self._lines, log
         )
+        self._upkeep = Upkeep(self._config.state_dir, self._register, self._config, log)
         try:
             if self._embedded:
                 await self._embedded.start()
@@ -73,7 +75,7 @@ class Dispatcher:
             raise
         self._status = StatusSocket(self._config.state_dir / "dispatch.sock", self.snapshot)
         await self._status.open()
-        for work in (self._follow, self._tick):
+        for work in (self._follow, self._tick, self._upkeep.run):
             self._tasks.append(asyncio.create_task(self._keep(work)))
         log.info("dispatcher_started", sites=len(self._sites), centre=self._config.redis.centre)
 
@@ -82,6 +84,7 @@ class Dispatcher:
         await end(*self._tasks)
         await self._status.close()
         await self._close()
+        self._upkeep.say_head()
         log.info("dispatcher_stopped", cursor=self._follower.cursor)
 
     async def _close(self) -> None:

@@ -24,7 +24,7 @@ from dispatch.alarm import Action, Placement
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
 from dispatch.copier import Copier
 from dispatch.engine import decide
-from dispatch.refill import Refill, check_history
+from dispatch.refill import Refill, check_history, start_at
 from dispatch.register import Register, RegisterReader
 from dispatch.sites import GHOST, Site, Sites, ghost
 from protocols import codes
@@ -104,7 +104,7 @@ class Follower:
                 reader = await self._open()
                 await self._queue.load()
                 await self._bring_up(reader)
-                await self._queue.say_ready()
+                await self._queue.say_ready(reader.id)
                 self._say_back(reader)
                 wait_s = AWAY_S_FIRST
                 await self._work(reader)
@@ -136,8 +136,13 @@ class Follower:
         acts = await asyncio.to_thread(RegisterReader, self._state_dir)
         try:
             check_history(reader, self._node, cursors, heads, acts.last())
+            known_to, known = heads.get(f"register:{acts.id}", (0, ""))
+            if (found := acts.digest(known_to)) and found.hex() != known:
+                told = {"register": acts.id, "position": known_to, "known": known, "found": found.hex()}
+                self._log.critical("register_altered", **told, todo="see `arcgate register verify`; acts are still copied to it")
             refill = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log)
-            if not self.cursor and (start := await refill.start_at(self._state_dir)):
+            await refill.begin(done)
+            if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
                 digest = reader.digest(start)
                 await self._queue.put(reader.id, start, [], digest.hex() if digest else "")

@@ -7,7 +7,6 @@ What is done twice is as done once, so whatever interrupts this, it begins again
 what stood in the queue at that point of its history.
 """
 
-import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dispatch.alarm_queue import AlarmQueue, ReplayedAct
-from dispatch.register import Act, RegisterReader
+from dispatch.register import NO_ID, Act, RegisterReader
 from receiver.delivered import Delivered
 from receiver.journal import JournalReader
 
@@ -35,8 +34,8 @@ def check_history(
     See that this journal is the one that Redis was fed from.
 
     cursors, heads: as `AlarmQueue` reads them. last: the newest act of the register. Raises WrongJournal where the journal is
-    another node's, another than this node's in Redis, shorter than what Redis or the register has seen of it, or holds something
-    else at the place up to which Redis was fed.
+    another node's, another than this node's in Redis, shorter than what Redis or the register has seen of it, begins behind what
+    Redis has seen, or holds something else at the place up to which Redis was fed.
     """
     begun_by = reader.id.rpartition("-")[0]
     if begun_by != node:
@@ -63,12 +62,67 @@ def check_history(
             f"an act of the register was done at entry {last.cursors[reader.id]} of journal {reader.id}, whose last is "
             f"{reader.head()}: was an older copy put back? Put the right one there, or begin with an empty one"
         )
+    if 0 < cursor < reader.first() - 1:
+        raise WrongJournal(
+            f"Redis has applied entry {cursor} of journal {reader.id}, and retention has deleted the entries up to "
+            f"{reader.first() - 1}: this Redis is an older copy. Delete its keys of this centre, it is filled from what is here"
+        )
     position, digest = heads.get(reader.id, (0, ""))
     if position >= reader.first() and (found := reader.digest(position)) and found.hex() != digest:
         raise WrongJournal(
             f"entry {position} of journal {reader.id} is not the one that Redis was fed with: the journal was rewritten, or an "
             "older copy was put back and written on; `arcgate journal verify` tells more. Put the right one back"
         )
+
+
+def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:
+    """
+    Say where an empty Redis begins: the position before the first entry that it needs. It reads the whole register: for a thread.
+
+    No alarm that was open then may have been opened before, or what joined it would open another one: so from the oldest
+    that is open now, back to the oldest that was open then, and so on.
+    """
+    delivered = Delivered.read(state_dir)
+    if delivered is None or delivered.journal != reader.id:
+        return reader.first() - 1
+    start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
+    ended = _ended_before(start, reader.id, register)
+    while ended and ended[-1][0] >= start:
+        start = min(start, ended.pop()[1])
+    return max(start, reader.first()) - 1
+
+
+def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:
+    """Return the position of the first act that a Redis which begins at `start_at` needs; the one behind the last for none."""
+    start, done = start_at(state_dir, reader, register), register.first() - 1
+    while page := register.acts(done, ACTS_PAGE):
+        for position, act in page:
+            if _cursor(act, reader.id) > start:
+                return position
+        done = page[-1][0]
+    return done + 1
+
+
+def _ended_before(start: int, journal: str, register: RegisterReader) -> list[tuple[int, int]]:
+    """Return the cursor at the close and the opening's position of all closed alarms that were opened before; sorted."""
+    ended, done = list[tuple[int, int]](), register.first() - 1
+    while page := register.acts(done, ACTS_PAGE):
+        done = page[-1][0]
+        for _, act in page:
+            opened = _opened(act, journal) if act.act == "close" else None
+            if opened is not None and opened < start:
+                ended.append((_cursor(act, journal), opened))
+    return sorted(ended)
+
+
+def _opened(act: Act, journal: str) -> int | None:
+    """Return the position of the entry that opened the act's alarm; None where it is of another journal."""
+    by, _, rest = act.alarm.rpartition("-")[0].rpartition("-")
+    return int(rest) if by == journal and rest.isdecimal() else None
+
+
+def _cursor(act: Act, journal: str) -> int:
+    return act.cursors.get(journal, 0)
 
 
 class Refill:
@@ -85,38 +139,6 @@ class Refill:
         self._queue, self._reader, self._register, self._apply, self._log = queue, reader, register, apply, log
         self._said_at = time.monotonic()
 
-    async def start_at(self, state_dir: Path) -> int:
-        """
-        Say where an empty Redis begins: the position before the first entry that it needs.
-
-        No alarm that was open then may have been opened before, or what joined it would open another one: so from the oldest
-        that is open now, back to the oldest that was open then, and so on.
-        """
-        delivered = Delivered.read(state_dir)
-        if delivered is None or delivered.journal != self._reader.id:
-            return self._reader.first() - 1
-        start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
-        ended = await asyncio.to_thread(self._ended_before, start)
-        while ended and ended[-1][0] >= start:
-            start = min(start, ended.pop()[1])
-        return max(start, self._reader.first()) - 1
-
-    def _ended_before(self, start: int) -> list[tuple[int, int]]:
-        """Return the cursor at the close and the opening's position of all closed alarms that were opened before; sorted."""
-        ended, done = list[tuple[int, int]](), self._register.first() - 1
-        while page := self._register.acts(done, ACTS_PAGE):
-            done = page[-1][0]
-            for _, act in page:
-                opened = self._opened(act) if act.act == "close" else None
-                if opened is not None and opened < start:
-                    ended.append((self._cursor_of(act), opened))
-        return sorted(ended)
-
-    def _opened(self, act: Act) -> int | None:
-        """Return the position of the entry that opened the act's alarm; None where it is of another journal."""
-        journal, _, rest = act.alarm.rpartition("-")[0].rpartition("-")
-        return int(rest) if journal == self._reader.id and rest.isdecimal() else None
-
     async def run(self, done: int) -> int:
         """
         Do again all acts of the register behind position `done` that Redis does not have; returns how many there were.
@@ -125,7 +147,6 @@ class Refill:
         so this is the order in which it was. What comes behind the last act is not applied.
         """
         head = self._register.head()
-        await self._hide(done, head)
         lost = list[Act]()
         reached = done
         while reached < head and (page := self._register.acts(reached, ACTS_PAGE)):
@@ -141,18 +162,26 @@ class Refill:
             await self._queue.replay(self._register.id, done, [_replayed(act) for act in now])
             redone += len(now)
             self._say(cursor, redone, len(lost))
-        await self._queue.replay(self._register.id, reached, [])
+        digest = self._register.digest(reached)
+        await self._queue.replay(self._register.id, reached, [], digest.hex() if digest else "")
         return len(lost)
 
-    async def _hide(self, done: int, head: int) -> None:
-        """Keep from the consoles what will be closed: they would act on it, and change what later events do."""
-        last = self._register.last()
-        while done < head and (page := self._register.acts(done, ACTS_PAGE)):
-            await self._queue.refill(last.id if last else "0-0", [act.alarm for _, act in page if act.act == "close"])
+    async def begin(self, done: int) -> None:
+        """
+        Keep from the consoles what will be closed: they would act on it, and change what later events do.
+
+        done: as for `run`. Until all journals have put back what was lost, nothing is closed.
+        """
+        last, head, page = self._register.last(), self._register.head(), list[tuple[int, Act]]()
+        while True:
+            closing = [act.alarm for _, act in page if act.act == "close"]
+            await self._queue.refill(self._reader.id, last.id if last else NO_ID, closing, list(last.cursors if last else ()))
+            if done >= head or not (page := self._register.acts(done, ACTS_PAGE)):
+                return
             done = page[-1][0]
 
     def _cursor_of(self, act: Act) -> int:
-        return act.cursors.get(self._reader.id, 0)
+        return _cursor(act, self._reader.id)
 
     def _say(self, cursor: int, act: int, acts: int) -> None:
         if time.monotonic() - self._said_at > SAY_S:

@@ -8,8 +8,10 @@ A ledger (`receiver.ledger`) in the folder `register` of the state folder; an en
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,11 +19,14 @@ import msgspec
 
 from dispatch.alarm import Priority
 from receiver.config import USUAL, Guarantees
-from receiver.ledger import Ledger, LedgerReader
+from receiver.ledger import Ledger, LedgerReader, Tombstone
 
 NO_ID: Final = "0-0"
 """Comes before the id of every act."""
 _ID: Final = re.compile(r"(\d{1,14})-(\d{1,20})", re.ASCII)
+FIELDS_MAX: Final = 32
+TEXT_CHARS_MAX: Final = 16_384
+"""Four times what a verb takes: nobody who writes to the stream by himself stops the register with more than an entry holds."""
 _TEXTS: Final = ("act", "alarm", "site", "operator", "outcome", "note")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PRIORITIES: Final = frozenset(map(int, Priority))
@@ -54,8 +59,12 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def read(cls, act_id: str, fields: Mapping[str, str]) -> "Act":
-        """Make an act of what `AlarmQueue.acts` gives. It never raises: what is missing or odd is not known, and kept."""
-        other = dict(fields)
+        """
+        Make an act of what `AlarmQueue.acts` gives.
+
+        It never raises: what is missing or odd is not known, and kept; what no verb would have taken is cut.
+        """
+        other = {name[:TEXT_CHARS_MAX]: text[:TEXT_CHARS_MAX] for name, text in islice(fields.items(), FIELDS_MAX)}
         read: dict[str, Any] = {name: other.pop(name, "") for name in _TEXTS}
         read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "cursors": {}}
         for name in ("fence", "events", "priority"):
@@ -98,16 +107,13 @@ class Register:
             raise
         self.last_id = last.id if last else NO_ID
         """Of the last act on disk; `NO_ID` where there is none."""
+        self.head = self._ledger.position, self._ledger.digest
+        """The last position on disk, and its digest: of the same entry, whichever thread asks."""
 
     @property
     def position(self) -> int:
         """The last one on disk."""
-        return self._ledger.position
-
-    @property
-    def digest(self) -> bytes:
-        """That of the last entry on disk."""
-        return self._ledger.digest
+        return self.head[0]
 
     def append(self, acts: Iterable[Act]) -> int:
         """
@@ -128,7 +134,16 @@ class Register:
                 self._ledger.rewind()
                 raise
             self.last_id = last
+            self.head = self._ledger.position, self._ledger.digest
         return self.position
+
+    def drop_old(self, days: int, needed: Callable[[], int], now: datetime | None = None) -> list[Tombstone]:
+        """
+        Delete the files that are older and of which no act from position `needed()` on is in; see `Ledger.drop_old`.
+
+        needed is asked where there is such a file: it may be much to read. Raises LedgerError and OSError.
+        """
+        return self._ledger.drop_old(days, needed(), now) if self._ledger.has_old(days, now) else []
 
     def close(self) -> None:
         """Close the file, and let the folder go."""

@@ -92,7 +92,7 @@ class Guarantees(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     segment_bytes: Annotated[int, Meta(ge=65_536, le=1 << 40, description="a whole number of bytes, 65536 or more")] = 1 << 30
     """A file of the journal or the register that is larger is closed, and a new one begun; a new day begins one too."""
     retention_days: Annotated[int, Meta(ge=1, le=36_500, description="a whole number of days, 1 to 36500")] | None = None
-    """Older files of the journal are deleted; without it, none."""
+    """Older files of the journal and the register are deleted; without it, none."""
     digest_key: Secret | None = None
     """With it the digests are keyed: who does not have it cannot make new ones."""
     free_bytes_min: Annotated[int, Meta(ge=0, le=1 << 50, description="a whole number of bytes")] = 4 << 20

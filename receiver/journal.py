@@ -29,7 +29,7 @@ from protocols.errors import FrameError
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import USUAL, Guarantees
 from receiver.ledger import Ledger, LedgerError, LedgerReader, Tombstone
-from receiver.segment import Row
+from receiver.segment import Row, free_bytes
 
 JournalError = LedgerError
 
@@ -40,6 +40,7 @@ LOOK_FOR_ROOM_S: Final = 1.0
 ROOM_BYTES: Final = 1 << 20
 """So much more than `free_bytes_min` must be there before reports are taken again, or it would be full at once."""
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -190,7 +191,7 @@ class Journal:
                 try:
                     first = self._insert(rows)
                 except (sqlite3.Error, OSError) as error:
-                    if not _is_full(error):
+                    if not self._is_full(error):
                         raise
                     spoiled = generation
                     self._loop.call_soon_threadsafe(self._make_no_room, error)
@@ -201,7 +202,7 @@ class Journal:
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def _insert(self, rows: list[Row]) -> int:
-        if _free_bytes(self.folder) < self._free_bytes_min:
+        if free_bytes(self.folder) < self._free_bytes_min:
             raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
         return self._ledger.insert(rows)
 
@@ -229,22 +230,31 @@ class Journal:
         if self.failed:
             return
         with suppress(OSError):
-            if _free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES:
+            if free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES and _has_room(self.folder):
                 self.full = None
                 self._on_full(None)
                 return
         self._loop.call_later(LOOK_FOR_ROOM_S, self._look_for_room)
 
+    def _is_full(self, error: sqlite3.Error | OSError) -> bool:
+        if isinstance(error, OSError):
+            return error.errno in _NO_ROOM
+        code = getattr(error, "sqlite_errorcode", 0)
+        # A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone
+        return code in _FULL or (code == sqlite3.SQLITE_IOERR_WRITE and not _has_room(self.folder))
 
-def _is_full(error: Exception) -> bool:
-    if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) in _FULL
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
-
-def _free_bytes(folder: Path) -> int:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
+def _has_room(folder: Path) -> bool:
+    """Say whether ROOM_BYTES can be had: `free_bytes` knows of no quota. False where they cannot, for want of room."""
+    path = folder / "room"
+    try:
+        with path.open("wb") as probe:
+            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
+    except OSError as error:
+        return error.errno not in _NO_ROOM
+    finally:
+        path.unlink(missing_ok=True)
+    return True
 
 
 class JournalReader(LedgerReader):

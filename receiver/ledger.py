@@ -125,22 +125,34 @@ class Ledger:
 
         Returns a tombstone for each. May run in any thread: the file that is written stays. Raises LedgerError and OSError.
         """
-        there, dropped = segments(self.folder), list[Tombstone]()
-        now = now or datetime.now(UTC)
+        dropped, now = list[Tombstone](), now or datetime.now(UTC)
         with told(self.folder):
             stones = tombstones(self.folder)
-        for (first, path), (following, after) in pairwise(there):
+        for first, following, digest in self._old(days, now):
             if first not in stones:  # else it was killed before it had deleted the file
-                with told(after), closing(SegmentReader(following, after, closed=after != there[-1][1])) as reader:
-                    header = reader.header()
-                if header.created_at > now - timedelta(days=days) or following > needed:
+                if following > needed:
                     break
-                stone = Tombstone(self.id, first, following - 1, header.previous.hex(), now)
+                stone = Tombstone(self.id, first, following - 1, digest.hex(), now)
                 stone.write(self.folder, self._key)
                 dropped.append(stone)
+            path = path_of(self.folder, first)
             for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
                 path.with_name(name).unlink(missing_ok=True)
         return dropped
+
+    def has_old(self, days: int, now: datetime | None = None) -> bool:
+        """Say whether there is a file that `drop_old` may delete, if nothing of it is needed. Raises LedgerError."""
+        return any(self._old(days, now or datetime.now(UTC)))
+
+    def _old(self, days: int, now: datetime) -> Iterator[tuple[int, int, bytes]]:
+        """Give the files whose last entry is older, in order: the first position, that of the next file, the last digest."""
+        there = segments(self.folder)
+        for (first, _), (following, after) in pairwise(there):
+            with told(after), closing(SegmentReader(following, after, closed=after != there[-1][1])) as reader:
+                header = reader.header()
+            if header.created_at > now - timedelta(days=days):
+                break
+            yield first, following, header.previous
 
     def close(self) -> None:
         """Close the file, and let the folder go."""

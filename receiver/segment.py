@@ -10,6 +10,7 @@ of an entry is SHA-256 over the digest before it and its body, keyed (HMAC) wher
 import hmac
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,9 +26,13 @@ Row = tuple[bytes, bytes]
 
 BODY_BYTES_MAX: Final = 0xFFFFFF
 """An entry's length has 24 bits in `_INSERT`."""
-CONNECT_TRIES: Final = 5
+CONNECT_TRIES, CONNECT_AGAIN_S = 10, 0.01
+"""Who may write nothing cannot open a file in the moment in which a writer comes or goes."""
+_PAGE_BYTES: Final = 4096
 _WAL_PAGES: Final = 2000
 """The write-ahead log is 8 MB, laid out in advance: a file that grows costs each fsync twice as much (measured)."""
+_WAL_SHARE: Final = 8
+"""... and at most this part of the room that is free, so that a small disk holds reports rather than logs."""
 
 _SCHEMA: Final = """
 CREATE TABLE entry (position INTEGER PRIMARY KEY, digest BLOB NOT NULL, body TEXT NOT NULL);
@@ -36,7 +41,7 @@ CREATE TABLE segment (id TEXT NOT NULL, first INTEGER NOT NULL, previous BLOB NO
 # Pages that spill into the log from a transaction that is then taken back leave nothing but its size.
 _LAY_OUT: Final = """
 PRAGMA cache_size = 10;
-BEGIN; CREATE TABLE spill (page BLOB); INSERT INTO spill VALUES (zeroblob(2000 * 4096)); ROLLBACK;
+BEGIN; CREATE TABLE spill (page BLOB); INSERT INTO spill VALUES (zeroblob({pages} * {page_bytes})); ROLLBACK;
 """
 # One statement for the whole batch: SQLite lets the interpreter go once, not once a row. The bodies come as one piece, and for
 # each of them a number: where it begins, times 2**24, and its length.
@@ -125,8 +130,9 @@ class Segment:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute("PRAGMA wal_autocheckpoint = 0")
         self._database.execute("PRAGMA wal_checkpoint(RESTART)")
-        self._lay_out()
-        self._database.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+        pages = min(_WAL_PAGES, free_bytes(self.path.parent) // _WAL_SHARE // _PAGE_BYTES)
+        self._lay_out(pages)
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {max(1, pages)}")
         self.id, self._first, self._previous, self.created_at = _header(self._database.execute(_HEADER).fetchall())
         if self.path != path_of(self.path.parent, self._first):
             raise ValueError(f"{self.path.name} is not its name: it begins with entry {self._first}")
@@ -145,10 +151,10 @@ class Segment:
             return not ends or any(chain(before, body, key) == digest for before, digest, body in ends)
         return True
 
-    def _lay_out(self) -> None:
+    def _lay_out(self, pages: int) -> None:
         """Lay out the log; with too little room for all of it, it grows as it is written, and free room stays free."""
         try:
-            self._database.executescript(_LAY_OUT)
+            self._database.executescript(_LAY_OUT.format(pages=pages, page_bytes=_PAGE_BYTES))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
@@ -212,6 +218,12 @@ def create(folder: Path, ledger_id: str, first: int, previous: bytes, now: datet
     return path
 
 
+def free_bytes(folder: Path) -> int:
+    """Return how much room there is on a folder's disk. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
 def sync_names(folder: Path) -> None:
     """Put on disk which files a folder holds."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -236,9 +248,10 @@ class SegmentReader:
         for left in reversed(range(CONNECT_TRIES)):
             try:
                 return self._connect_once()
-            except sqlite3.OperationalError:  # a writer has come or gone since we looked
+            except sqlite3.OperationalError:
                 if not left:
                     raise
+                time.sleep(CONNECT_AGAIN_S)
         return None
 
     def _connect_once(self) -> None:

@@ -7,7 +7,7 @@
 -- KEYS[1] is the prefix p = {arcgate:<centre>}; the braces make it the hash tag of every key of the centre, so a Cluster holds a centre on one shard.
 --
 --   p:cursors       hash    journal id -> the position applied; register:<register id> -> how far that register has the acts done here
---   p:heads         hash    journal id -> "<position> <digest>" of the entry at which its cursor last stood, so that a rewritten journal is seen
+--   p:heads         hash    as p:cursors -> "<position> <digest>" of the entry at which the cursor last stood, so that a rewritten journal is seen
 --   p:site:<site>   hash    version (0 = never seen), state (opaque text), at:<journal> = the last position applied to this site;
 --                           open: ids of its open alarms, oldest first, with blanks between
 --   p:alarm:<id>    hash    site name account priority category label instruction steps(JSON) state opened_at events repeats returned;
@@ -21,9 +21,10 @@
 --   p:opened:<journal>  zset  the open alarms that an entry of this journal opened, score = that entry's position, or that of
 --                           an earlier one without which its events would have been decided otherwise; an alarm's id is
 --                           <journal>-<position>-<n>, and the journal's own id may hold dashes
---   p:closing       set     while dispatch puts back what was lost: the alarms that will be closed again by it, which nobody shall claim meanwhile
+--   p:closing       set     while a journal is awaited: the alarms that will be closed again, which nobody shall claim meanwhile
 --   p:fence         string  the last fence given out
---   p:ready         string  the run_id of the server whose queue dispatch has brought up; any other server may have lost something yet unseen
+--   p:ready         string  the run_id of the server at which dispatch has begun to look for what was lost; no other one has been looked at
+--   p:awaited       zset    the journals that may still be putting back what was lost, score = until when they are waited for
 --   p:ghosts        zset    ghost alarms opened in the last minute, score = opened_at
 --   p:acts          stream  what was done, about the last 100,000: act = claim | release | close | lease_expired; alarm site operator fence
 --                           events priority; cursors (JSON: journal id -> position applied to the site) at that moment; for close also outcome and note. Its newest id never
@@ -45,6 +46,7 @@ local CLOSED_KEPT_S = 86400
 local REGISTER = 'register:' -- before a register's id, in p:cursors
 local GHOST_KEPT_S = 86400
 local ACTS_MAX = 100000
+local AWAITED_MS = 60000
 local SWEEP_MAX = 1000 -- expired leases a call
 local LIST_MAX = 10000
 local PRIORITY_LAST = 9
@@ -74,18 +76,29 @@ local function rank(priority, opened_at)
   return priority * PRIORITY_STEP + opened_at
 end
 
+-- What p:ready has to be: else no dispatch has looked at this server since it started, or was emptied.
 local function run_id()
   return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- Whether nothing is missing in this queue any more: dispatch has looked since this server started, or was emptied.
-local function is_ready(p)
-  return redis.call('GET', p .. ':ready') == run_id()
+-- The journals that may still be putting back what was lost. One that is gone, or whose dispatch died over it, is not waited for for ever.
+local function awaited(p, now)
+  redis.call('ZREMRANGEBYSCORE', p .. ':awaited', '-inf', now)
+  local journals = redis.call('ZRANGE', p .. ':awaited', 0, -1)
+  if #journals == 0 then redis.call('DEL', p .. ':closing') end
+  return journals
+end
+
+-- Whether nothing is missing in this queue any more: dispatch has looked since this server started, or was emptied, and no journal is
+-- awaited. The second value: those that are.
+local function is_ready(p, now)
+  local journals = awaited(p, now)
+  return #journals == 0 and redis.call('GET', p .. ':ready') == run_id(), journals
 end
 
 -- Takes the alarm that is to be claimed next from those that wait; nil where none is.
-local function next_waiting(p)
-  if redis.call('EXISTS', p .. ':closing') == 0 then return redis.call('ZPOPMIN', p .. ':waiting')[1] end
+local function next_waiting(p, now)
+  if redis.call('EXISTS', p .. ':closing') == 0 or #awaited(p, now) == 0 then return redis.call('ZPOPMIN', p .. ':waiting')[1] end
   local from = 0
   while true do
     local ids = redis.call('ZRANGE', p .. ':waiting', from, from + 99)
@@ -105,6 +118,13 @@ local function cursor_at(p, name, after)
   local cursor = tonumber(redis.call('HGET', p .. ':cursors', name) or 0)
   if cursor >= after then return cursor end
   return cursor, redis.error_reply(string.format('BEHIND the cursor of %s is %.0f, and was %.0f', name, cursor, after))
+end
+
+-- Moves a cursor, never back, and notes the digest of the entry there, where one is told.
+local function move_on(p, name, cursor, position, digest)
+  if position <= cursor then return end
+  redis.call('HSET', p .. ':cursors', name, position)
+  if digest ~= '' then redis.call('HSET', p .. ':heads', name, string.format('%.0f %s', position, digest)) end
 end
 
 -- The key that holds the alarm while it is open, by the journal that its id names, and the position named there; nil for another id.
@@ -171,7 +191,7 @@ end
 -- Not while something is being put back: what was claimed when an event came opened no alarm for it, or did, and shall again.
 local function sweep(p, now)
   local expired = redis.call('ZRANGE', p .. ':claimed', '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
-  if #expired == 0 or not is_ready(p) then return 0 end
+  if #expired == 0 or not is_ready(p, now) then return 0 end
   for _, id in ipairs(expired) do give_back(p, id, 'lease_expired') end
   return #expired
 end

@@ -183,14 +183,13 @@ redis.register_function('arcgate_v1_put', function(keys, args)
   if not journal or not position or not args[3] or not after then return bad('put <journal> <position> <changes> <after> <digest>') end
   local cursor, behind = cursor_at(p, journal, after)
   if behind then return behind end
-  sweep(p, (clock()))
+  local now = clock()
+  sweep(p, now)
+  redis.call('ZADD', p .. ':awaited', 'XX', now + AWAITED_MS, journal) -- it goes on
   local moved, placed = {}, {}
   for _, change in ipairs(cmsgpack.unpack(args[3])) do
     moved[#moved + 1] = apply(p, journal, change, placed)
   end
-  if #moved == 0 and position > cursor then
-    redis.call('HSET', p .. ':cursors', journal, position)
-    if digest ~= '' then redis.call('HSET', p .. ':heads', journal, string.format('%.0f %s', position, digest)) end
-  end
+  if #moved == 0 then move_on(p, journal, cursor, position, digest) end
   return cmsgpack.pack({ moved = moved, placed = placed })
 end)

@@ -56,7 +56,7 @@ local function carry_on(p, acts)
   if type(added) == 'string' then redis.call('XDEL', p .. ':acts', added) end
 end
 
--- arcgate_v1_replay 1 p <register> <position> <after> <acts>
+-- arcgate_v1_replay 1 p <register> <position> <after> <acts> <digest>
 --
 -- Does again what a register holds, and notes how far the register and this server have the same. Acts whose alarm is not here, which was
 -- closed already, or has had a later act (but see redo), are left out without a word: the same acts may come any number of times.
@@ -65,12 +65,13 @@ end
 --   position   the act's place in the register up to which all is done here: p:cursors has it as register:<register>; it never goes back
 --   after      the place that the caller knows; where the one here is lower: BEHIND, and nothing is done
 --   acts       msgpack, an array of arrays, in the order of the names above. None: acts that come from here have been copied so far
+--   digest     that of the register's entry at `position`, hexadecimal, for p:heads, as put has it; empty or left out: none
 --
 -- Replies how many acts were done again. A claim's lease is 60 s from now; p:acts gains no entry. Errors: BADARG BEHIND.
 redis.register_function{function_name = 'arcgate_v1_replay', flags = { 'allow-oom' }, callback = function(keys, args)
-  local p, register = keys[1], args[1]
+  local p, register, digest = keys[1], args[1], args[5] or ''
   local position, after = integer(args[2], 0, 2 ^ 53), integer(args[3], 0, 2 ^ 53)
-  if not register or not position or not after or not args[4] then return bad('replay <register> <position> <after> <acts>') end
+  if not register or not position or not after or not args[4] then return bad('replay <register> <position> <after> <acts> <digest>') end
   local cursor, behind = cursor_at(p, REGISTER .. register, after)
   if behind then return behind end
   local now, acts, done = clock(), cmsgpack.unpack(args[4]), 0
@@ -78,7 +79,7 @@ redis.register_function{function_name = 'arcgate_v1_replay', flags = { 'allow-oo
     if redo(p, now, act) then done = done + 1 end
   end
   if #acts > 0 then carry_on(p, acts) end
-  if position > cursor then redis.call('HSET', p .. ':cursors', REGISTER .. register, position) end
+  move_on(p, REGISTER .. register, cursor, position, digest)
   return done
 end}
 
@@ -90,30 +91,44 @@ redis.register_function{function_name = 'arcgate_v1_oldest', flags = { 'no-write
   return tonumber(redis.call('ZRANGE', keys[1] .. ':opened:' .. args[1], 0, 0, 'WITHSCORES')[2]) or false
 end}
 
--- arcgate_v1_refill 1 p <last> <ids>
--- Dispatch begins to put back what was lost, or goes on with it: these alarms (msgpack, an array) will be closed by that, and are kept from
--- the consoles. What was claimed or given back since the loss, that is by an act later than `last`, is taken back as if it had not been.
--- Replies OK. Errors: BADARG.
+-- arcgate_v1_refill 1 p <journal> <last> <ids> <journals>
+-- A journal's dispatch begins to put back what was lost, or goes on with it: these alarms (msgpack, an array) will be closed by that, and are
+-- kept from the consoles. What was claimed or given back since the loss, that is by an act later than `last`, is taken back as if it had not
+-- been. Until `ready`, or until nothing was heard of it for a minute, no alarm can be closed; nor until the other journals known here, or to
+-- the caller (msgpack, an array), had a minute to do the same. Replies OK. Errors: BADARG.
 redis.register_function{function_name = 'arcgate_v1_refill', flags = { 'allow-oom' }, callback = function(keys, args)
-  local p, last = keys[1], args[1]
-  if not last or not args[2] then return bad('refill <last> <ids>') end
-  redis.call('DEL', p .. ':ready')
-  for _, id in ipairs(cmsgpack.unpack(args[2])) do
-    redis.call('SADD', p .. ':closing', id)
-    local key = p .. ':alarm:' .. id
+  local p, journal, last = keys[1], args[1], args[2]
+  if not last or not args[3] or not args[4] then return bad('refill <journal> <last> <ids> <journals>') end
+  local id, wait_until = run_id(), clock() + AWAITED_MS
+  if redis.call('GET', p .. ':ready') ~= id then
+    redis.call('SET', p .. ':ready', id)
+    local others = cmsgpack.unpack(args[4])
+    for _, name in ipairs(redis.call('HKEYS', p .. ':cursors')) do others[#others + 1] = name end
+    for _, name in ipairs(others) do
+      if string.sub(name, 1, #REGISTER) ~= REGISTER then redis.call('ZADD', p .. ':awaited', wait_until, name) end
+    end
+  end
+  redis.call('ZADD', p .. ':awaited', wait_until, journal)
+  for _, alarm_id in ipairs(cmsgpack.unpack(args[3])) do
+    redis.call('SADD', p .. ':closing', alarm_id)
+    local key = p .. ':alarm:' .. alarm_id
     local alarm = redis.call('HMGET', key, 'state', 'act')
     if alarm[1] and later(alarm[2], last) then
-      if alarm[1] == 'claimed' then to_rank(p, id) end
+      if alarm[1] == 'claimed' then to_rank(p, alarm_id) end
       redis.call('HDEL', key, 'act')
     end
   end
   return redis.status_reply('OK')
 end}
 
--- arcgate_v1_ready 1 p
--- Dispatch says that this server has all that was lost: from now on every alarm can be claimed and closed. Replies OK.
-redis.register_function{function_name = 'arcgate_v1_ready', flags = { 'allow-oom' }, callback = function(keys)
-  redis.call('SET', keys[1] .. ':ready', run_id())
-  redis.call('DEL', keys[1] .. ':closing')
+-- arcgate_v1_ready 1 p <journal>
+-- A journal's dispatch says that this server has all of it that was lost: once all have, every alarm can be claimed and closed again.
+-- Replies OK. Errors: BADARG; BEHIND where it is another server by now than the one at which it began.
+redis.register_function{function_name = 'arcgate_v1_ready', flags = { 'allow-oom' }, callback = function(keys, args)
+  local p = keys[1]
+  if not args[1] then return bad('ready <journal>') end
+  if redis.call('GET', p .. ':ready') ~= run_id() then return redis.error_reply('BEHIND this server was started, or emptied, meanwhile') end
+  redis.call('ZREM', p .. ':awaited', args[1])
+  awaited(p, (clock()))
   return redis.status_reply('OK')
 end}

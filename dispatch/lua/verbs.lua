@@ -6,7 +6,7 @@ local function fenced(p, id, fence, now)
   local alarm = redis.call('HMGET', key, 'state', 'fence', 'owner', 'lease_until')
   local state = alarm[1]
   if not state then return redis.error_reply('NOALARM ' .. id .. ' is not here, or was closed more than a day ago') end
-  if state == 'claimed' and tonumber(alarm[4]) <= now and is_ready(p) then -- beyond what one sweep takes
+  if state == 'claimed' and tonumber(alarm[4]) <= now and is_ready(p, now) then -- beyond what one sweep takes
     give_back(p, id, 'lease_expired')
     state = 'waiting'
   end
@@ -25,7 +25,7 @@ redis.register_function{function_name = 'arcgate_v1_claim', flags = { 'allow-oom
   local now, us = clock()
   sweep(p, now)
   while true do
-    local id = next_waiting(p)
+    local id = next_waiting(p, now)
     if not id then return false end
     local key = p .. ':alarm:' .. id
     if redis.call('HEXISTS', key, 'site') == 1 then -- else what is there is no alarm of ours
@@ -104,8 +104,10 @@ redis.register_function{function_name = 'arcgate_v1_close', flags = { 'allow-oom
   if tonumber(alarm[1]) > seen then
     return redis.error_reply(string.format('CHANGED %s events, you have seen %.0f', alarm[1], seen))
   end
-  if not is_ready(p) then
-    return redis.error_reply('NOTYET what this server may have lost is being put back: keep ' .. id .. ', and close it in a moment')
+  local ready, journals = is_ready(p, now)
+  if not ready then
+    return redis.error_reply(string.format('NOTYET what this server may have lost is being put back%s: keep %s, and close it in a moment',
+      #journals > 0 and ' from ' .. table.concat(journals, ' ') or '', id))
   end
   record(p, 'close', id, 'outcome', outcome, 'note', note)
   shut(p, id, alarm[2], now, outcome, note)

@@ -17,7 +17,7 @@ from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels
 from tests.conftest import sia
 
-DISK_BYTES = 48_000_000
+DISK_BYTES = 20_000_000
 FREE_BYTES = (4 << 20) + 1_500_000
 """A little more than `free_bytes_min`."""
 FILE_BYTES_MAX = 200_000

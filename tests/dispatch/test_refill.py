@@ -3,20 +3,25 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from dispatch import copier, follow
 from dispatch.alarm import Alarm, AlarmState
-from dispatch.alarm_queue import AlarmQueue
-from dispatch.refill import Refill, WrongJournal, check_history
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused
+from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
 from dispatch.register import Act, Register, RegisterReader, order
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
+from receiver.config import Guarantees
 from receiver.delivered import Delivered
 from receiver.journal import JournalReader
+from receiver.ledger import Ledger
 from tests.conftest import sia
 from tests.dispatch.centre import Centre, burglary, shops
 from tests.valkey import Valkey
@@ -166,6 +171,32 @@ async def test_an_older_copy_is_brought_up_with_what_people_did_since(tmp_path: 
         server.stop()
 
 
+async def test_with_two_nodes_nothing_is_closed_before_both_have_put_back_what_was_lost(
+    here: Centre, queue: AlarmQueue, redis: Redis, tmp_path: Path
+) -> None:
+    """The second is known by what people have done: an emptied server does not know it."""
+    async with Centre(tmp_path / "there", here.sites, here.url, here.name) as there, here.followed():
+        async with there.followed():
+            await there.take(burglary(1))
+            await there.dispatched(redis)
+            await here.take(burglary(2))
+            await here.dispatched(redis)
+            mine = await queue.claim("Anne", 600)
+            assert mine
+            await copied(here, queue)
+        await redis.flushall()
+        await here.dispatched(redis)
+        assert seen(await queue.open_alarms(10)) == seen([mine])
+        with pytest.raises(AlarmRefused, match=rf"NOTYET .* from ([^:]* )?{there.journal.id}[ :]"):
+            await queue.close(mine.id, mine.fence or 0, mine.events, "real", "")
+        async with there.followed():
+            await there.dispatched(redis)
+            async with asyncio.timeout(5):
+                while await redis.exists(f"{{arcgate:{here.name}}}:awaited"):  # noqa: ASYNC110 - Redis is asked
+                    await asyncio.sleep(0.01)
+            await queue.close(mine.id, mine.fence or 0, mine.events, "real", "")
+
+
 async def test_an_act_that_was_lost_with_redis_leaves_its_alarm_open(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
     """It was answered, and not yet copied: the alarm is seen again."""
     async with here.followed():
@@ -196,21 +227,20 @@ def act(number: int, name: str, opened: int, cursor: int, journal: str) -> Act:
         (40, [("close", 5, 8), ("close", 10, 15), ("close", 20, 60)], 19),
         (40, [("claim", 10, 60), ("close", 45, 60)], 39),
         (None, [("close", 10, 99)], 100),
+        (80, [("close", 10, 30), ("claim", 80, 90), ("close", 20, 60)], 79),
     ],
 )
-async def test_where_it_begins(  # noqa: PLR0913, PLR0917 - fixtures
-    here: Centre, queue: AlarmQueue, oldest: int | None, acts: list[tuple[str, int, int]], start: int, tmp_path: Path
+async def test_where_it_begins(
+    here: Centre, oldest: int | None, acts: list[tuple[str, int, int]], start: int, tmp_path: Path
 ) -> None:
     """Where an alarm was open at the place where it would begin, it begins where that one was opened."""
     Delivered(here.journal.id, 100, oldest).write(here.folder)
     register = Register(tmp_path)
     register.append(act(n, name, opened, cursor, here.journal.id) for n, (name, opened, cursor) in enumerate(acts, 1))
     reader, told = JournalReader(here.folder), RegisterReader(tmp_path)
-
-    async def apply(_position: int) -> int:
-        return 0
-
-    assert await Refill(queue, reader, told, apply, None).start_at(here.folder) == start
+    assert start_at(here.folder, reader, told) == start
+    needed = [n for n, (_, _, cursor) in enumerate(acts, 1) if cursor > start]
+    assert first_act_needed(here.folder, reader, told) == min(needed, default=len(acts) + 1)
     for each in (reader, told, register):
         each.close()
 
@@ -232,3 +262,36 @@ async def test_a_journal_that_does_not_belong_to_redis_is_refused_in_words(here:
     with pytest.raises(WrongJournal, match="an act of the register was done at entry 4"):
         check_history(reader, "here", {}, {}, act(1, "close", 2, 4, mine))
     reader.close()
+
+
+async def test_a_redis_that_is_older_than_what_retention_has_left_is_refused(tmp_path: Path) -> None:
+    """What it has not applied is gone: an empty one is filled from what is left."""
+    with closing(Ledger(tmp_path / "journal", Guarantees(node="here", segment_bytes=65_536))) as ledger:
+        for _ in range(3):
+            ledger.insert(ledger.chain([b"x" * 40_000] * 2))
+        ledger.drop_old(1, 99, datetime.now(UTC) + timedelta(days=3))
+    with closing(JournalReader(tmp_path)) as reader:
+        assert reader.first() == 5
+        for cursor in (0, 4, 6):
+            check_history(reader, "here", {reader.id: cursor}, {}, None)
+        with pytest.raises(WrongJournal, match=r"applied entry 3 .* deleted the entries up to 4: this Redis is an older copy"):
+            check_history(reader, "here", {reader.id: 3}, {}, None)
+
+
+async def test_a_register_that_was_rewritten_is_told_and_reports_go_on(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    async with here.followed():
+        await here.take(burglary(1))
+        await here.dispatched(redis)
+        assert await queue.claim("Anne", 600)
+        await copied(here, queue)
+        name, key = f"register:{here.follower._register.id}", f"{{arcgate:{here.name}}}:heads"
+        async with asyncio.timeout(5):
+            while not await redis.hget(key, name):  # noqa: ASYNC110 - Redis is asked
+                await asyncio.sleep(0.01)
+    await redis.hset(key, name, f"1 {'00' * 32}")
+    with capture_logs() as said:
+        async with here.followed():
+            await here.take(burglary(2))
+            await here.dispatched(redis)
+    (line,) = [line for line in said if line["event"] == "register_altered"]
+    assert (line["log_level"], line["position"], line["known"]) == ("critical", 1, "00" * 32)

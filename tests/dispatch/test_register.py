@@ -132,6 +132,13 @@ def test_what_is_odd_in_an_act_is_kept_as_it_is(register: Register, tmp_path: Pa
     assert [act.other for act in kept(tmp_path)] == [odd.other, {}]
 
 
+def test_what_no_verb_would_have_taken_is_cut_and_stops_nothing(register: Register, tmp_path: Path) -> None:
+    """In the file an escaped character is six times as long."""
+    register.append([Act.read("5-1", {f"{n}": "\x01" * 1_000_000 for n in range(100)}), act("5-2", note="\x01" * 4_000_000)])
+    odd, long = kept(tmp_path)
+    assert (len(odd.other), {len(text) for text in odd.other.values()}, len(long.note)) == (32, {16_384}, 16_384)
+
+
 @given(act_id=st.text(), fields=st.dictionaries(st.sampled_from([*Act.__struct_fields__, "x"]), st.text(max_size=30)))
 def test_no_act_raises_and_none_loses_a_text(act_id: str, fields: dict[str, str]) -> None:
     read = Act.read(act_id, fields)

@@ -1,7 +1,9 @@
 """How a journal ends: the disk is full, the process is killed, the log is torn; what was durable is there afterwards."""
 
 import asyncio
+import errno
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -9,8 +11,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from receiver import journal as receiver_journal
 from receiver.config import Guarantees
-from receiver.journal import Journal
+from receiver.journal import LOOK_FOR_ROOM_S, Journal
 from tests.receiver.conftest import database, fill_disk, held, report, store, stored, until
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +57,34 @@ async def test_below_free_bytes_min_nothing_is_taken(state_dir: Path) -> None:
     assert (done, journal.durable, journal.writable) == ([], 0, False)
     await journal.close()
     assert stored(state_dir) == []
+
+
+async def test_a_quota_that_is_used_up_is_a_full_disk(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit to a file's size stands in for it: SQLite tells both as an I/O error, and the system as want of room for more."""
+    monkeypatch.setattr(receiver_journal, "_NO_ROOM", {errno.EFBIG})
+    full: list[Exception | None] = []
+    failures: list[Exception] = []
+    journal = Journal(state_dir, on_failure=failures.append, on_full=full.append)
+    await store(journal, report("before"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        for n in range(1000):
+            if not journal.append([report(f"{n}" + "x" * 500)], lambda: None):
+                break
+            await asyncio.sleep(0)
+        await until(lambda: full)
+        assert not isinstance(full[0], OSError)
+        await asyncio.sleep(1.5 * LOOK_FOR_ROOM_S)
+        assert (full[1:], journal.writable) == ([], False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    await until(lambda: journal.writable)
+    await store(journal, report("after"))
+    await journal.close()
+    assert failures == []
+    assert len(stored(state_dir)) == journal.durable
+    assert stored(state_dir)[-1] == "after"
 
 
 def test_a_disk_that_fills_at_a_real_limit_loses_nothing_that_was_durable(state_dir: Path) -> None:
