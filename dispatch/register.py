@@ -13,13 +13,14 @@ from contextlib import closing, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 import msgspec
 
 from dispatch.alarm import Priority
 from receiver.config import USUAL, Guarantees
-from receiver.ledger import Ledger, LedgerReader, Tombstone
+from receiver.ledger import Ledger, LedgerError, LedgerReader, Tombstone
 
 NO_ID: Final = "0-0"
 """Comes before the id of every act."""
@@ -93,11 +94,14 @@ _decode = msgspec.json.Decoder(Act).decode
 
 
 class Register:
-    """The writing side. One process has it: the folder is locked. It blocks: for a thread, one call at a time."""
+    """The writing side. One process has it: the folder is locked. It blocks: for threads, which wait for each other."""
 
     def __init__(self, state_dir: Path, kept: Guarantees = USUAL, key: bytes = b"") -> None:
         """Open or create the register of the state folder; raises LedgerError."""
         self._ledger = Ledger(state_dir / "register", kept, key)
+        self._writing = Lock()
+        """A task that is cancelled does not wait for its thread; who closes the file, or writes next, does."""
+        self._closed = False
         self.id = self._ledger.id
         try:
             with closing(RegisterReader(state_dir, key)) as reader:
@@ -119,23 +123,29 @@ class Register:
         """
         Write acts, all or none; they are on disk when it returns the register's position.
 
-        Those that came before the last one, or are it, are left out: the same acts may be given again. Raises sqlite3.Error
-        and OSError; then nothing was written, and the same may be tried again.
+        Those that came before the last one, or are it, are left out: the same acts may be given again. Raises sqlite3.Error,
+        OSError and LedgerError; then nothing was written, and the same may be tried again.
         """
-        last, fresh = self.last_id, list[bytes]()
-        for act in acts:
-            if order(act.id) > order(last):
-                last = act.id
-                fresh.append(_encode(act))
-        if fresh:
-            try:
-                self._ledger.insert(self._ledger.chain(fresh))
-            except (sqlite3.Error, OSError):
-                self._ledger.rewind()
-                raise
-            self.last_id = last
-            self.head = self._ledger.position, self._ledger.digest
-        return self.position
+        with self._writing:
+            if self._closed:
+                raise LedgerError("the register is closed")
+            last, fresh = self.last_id, list[bytes]()
+            for act in acts:
+                if order(act.id) > order(last):
+                    last = act.id
+                    fresh.append(_encode(act))
+            if fresh:
+                self._insert(fresh)
+                self.last_id = last
+                self.head = self._ledger.position, self._ledger.digest
+            return self.position
+
+    def _insert(self, bodies: list[bytes]) -> None:
+        try:
+            self._ledger.insert(self._ledger.chain(bodies))
+        except (sqlite3.Error, OSError):
+            self._ledger.rewind()
+            raise
 
     def drop_old(self, days: int, needed: Callable[[], int], now: datetime | None = None) -> list[Tombstone]:
         """
@@ -147,7 +157,9 @@ class Register:
 
     def close(self) -> None:
         """Close the file, and let the folder go."""
-        self._ledger.close()
+        with self._writing:
+            self._closed = True
+            self._ledger.close()
 
 
 class RegisterReader(LedgerReader):

@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -171,3 +172,19 @@ def test_a_register_that_cannot_be_read_is_refused_and_leaves_its_lock(tmp_path:
     for _ in range(2):
         with pytest.raises(LedgerError, match="a damaged one is moved away and kept"):
             Register(tmp_path, SMALL)
+
+
+def test_a_close_waits_for_the_threads_that_write(tmp_path: Path) -> None:
+    """A task that is cancelled leaves its thread at work; a file that is closed under it takes the whole process down."""
+    for n in range(20):
+        register = Register(tmp_path, SMALL)
+        with ThreadPoolExecutor(4) as pool:
+            writing = [pool.submit(register.append, [act(f"{n * 10 + m + 1}-{k}") for k in range(200)]) for m in range(4)]
+            register.close()
+        for each in writing:
+            with suppress(LedgerError):
+                each.result()
+        with pytest.raises(LedgerError, match="closed"):
+            register.append([act("999999-0")])
+    ids = [order(each.id) for each in kept(tmp_path)]
+    assert ids == sorted(set(ids))
