@@ -38,7 +38,7 @@ TESTED_ELSEWHERE = {
     "arcgate/run.py": "the gateway of conftest.py is started by it",
     "arcgate/gateway.py": "the gateway of conftest.py is this",
     "arcgate/alarm_view.py": "arcgate/test_alarms.py reads what it lays out",
-    "arcgate/watch.py": "arcgate/test_alarms.py has its verb",
+    "arcgate/alarm_watch.py": "arcgate/test_alarms.py has its verb",
     "arcgate/ask.py": "arcgate/test_alarms.py asks by it, also where nobody answers",
     "arcgate/output.py": "arcgate/test_alarms.py and test_status.py read what it writes",
 }
