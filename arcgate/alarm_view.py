@@ -88,7 +88,8 @@ def event_table(events: Sequence[dict[str, Any]]) -> "Table":
     rows = table("received (UTC)", "code", "what", "where", "text", folded=("what", "where", "text"))
     for event in events:
         where = " ".join(f"{name} {event[name]}" for name in ("partition", "zone", "user") if event.get(name))
-        text = event.get("text") or dict(event.get("extended", ())).get("I")
+        text, mark = event.get("text") or dict(event.get("extended", ())).get("I") or "", event.get("mark", "")
+        text = text if mark in text else f"{text} ({mark})".lstrip()
         rows.add_row(
             *map(printable, (clock(datetime.fromisoformat(event["received_at"])), event["code"], event["label"], where, text))
         )

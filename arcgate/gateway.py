@@ -43,7 +43,7 @@ def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> No
     mistakes: list[Mistake] = []
     known_accounts, known_sites = accounts.Accounts(), sites.Sites()
     if receiving:
-        known_accounts, found = accounts.load(loaded.accounts)
+        known_accounts, found = accounts.load(loaded.accounts, path.parent)
         mistakes += found
     if dispatching:
         known_sites, found = sites.load(loaded.sites)

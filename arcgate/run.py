@@ -75,7 +75,7 @@ def check(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
         except ConfigError as error:
             mistakes += error.mistakes
         account_folder, site_folder = config.folders(path)
-        known_accounts, found = accounts.load(account_folder)
+        known_accounts, found = accounts.load(account_folder, path.parent)
         mistakes += found
         known_sites, found = sites.load(site_folder)
         mistakes += found

@@ -3,7 +3,7 @@
 
     JournalReader.read() -> Sites.find() -> decide() -> Told -> a few lines for a person, or one of JSON
 
-It needs the journal and the sites, and no Redis: each report is decided on by itself, as for a site without a past.
+It needs the journal and the sites, and no Redis: a site's past is what has been watched of it.
 """
 
 import sys
@@ -23,7 +23,7 @@ from dispatch import sites
 from dispatch.alarm import Placement, Priority
 from dispatch.engine import decide
 from dispatch.sites import Contact, Site
-from dispatch.state import REPEAT_S, SiteState
+from dispatch.state import SiteState
 from protocols import codes
 from protocols.event import Category, Format, Qualifier
 from receiver.config import Config
@@ -33,8 +33,8 @@ BACK_S: Final = 600
 """With --urgent it begins so long ago: whoever opens it in an outage sees what has come."""
 URGENT: Final = Priority.INTRUSION
 """The least urgent priority that --urgent shows."""
-FRAMES_REMEMBERED: Final = 50_000
-"""So many frames are known again when they are repeated."""
+SITES_REMEMBERED: Final = 50_000
+"""Of so many sites, what came before is known: what is repeated, and what is refused over and over."""
 POLL_S: Final = 0.1
 AGAIN_S: Final = 1.0
 """How often a journal that cannot be read is tried."""
@@ -75,6 +75,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     contacts: tuple[Contact, ...]
     repeat_of: str | None
     """The id of the event that this one repeats."""
+    mark: str
+    """What was wrong with its frame, where it is raised all the same."""
 
 
 def watch(loaded: Config, after: int | None, *, urgent: bool, json: bool) -> None:
@@ -87,10 +89,10 @@ def watch(loaded: Config, after: int | None, *, urgent: bool, json: bool) -> Non
     known, mistakes = sites.load(loaded.sites)
     for mistake in mistakes:
         _say(f"{mistake}: what is wrong there is left out")
-    memory = _Memory()
+    states = OrderedDict[str, SiteState]()
     encode = msgspec.json.Encoder().encode
     for journal, entries in _follow(loaded.state_dir, after, begun):
-        told = [event for entry in entries for event in _tell(known, memory, journal, entry)]
+        told = [event for entry in entries for event in _tell(known, states, journal, entry)]
         if urgent:
             told = [event for event in told if event.priority <= URGENT]  # life-safety is at most FIRE, whatever a site says
         sys.stdout.write("".join([f"{encode(event).decode()}\n" if json else page(event) for event in told]))
@@ -103,8 +105,11 @@ def page(told: Told) -> str:
     zone = told.zone and f"zone {told.zone}{f': {told.zone_name}' if told.zone_name else ''}"
     partition, user = (told.partition and f"partition {told.partition}", told.user and f"user {told.user}")
     text = told.text or dict(told.extended).get("I")
+    mark = told.mark if told.mark not in (text or "") else ""
     what = f"{told.label} ({told.code or told.format})"
-    lines.append("  ".join(filter(None, (what, zone, partition, user, text, told.repeat_of and f"REPEAT of {told.repeat_of}"))))
+    lines.append(
+        "  ".join(filter(None, (what, zone, partition, user, text, mark, told.repeat_of and f"REPEAT of {told.repeat_of}")))
+    )
     if told.priority is not Priority.LOG and not told.repeat_of:
         lines.append(f"{told.instruction}:")
         lines += [f"  {n}. {step}" for n, step in enumerate(told.steps, 1)]
@@ -112,28 +117,7 @@ def page(told: Told) -> str:
     return "\n    ".join(map(printable, lines)) + "\n"
 
 
-class _Memory:
-    """What was received within `REPEAT_S`, by which a repetition is known."""
-
-    def __init__(self) -> None:
-        self._heard: OrderedDict[tuple[str, str, str], tuple[datetime, str]] = OrderedDict()
-
-    def original(self, site: str, entry: Entry, place: str) -> str | None:
-        """Say which place, `<journal>-<position>`, this entry repeats; None where it is new."""
-        report = entry.report
-        if not report.identity:
-            return None
-        key = site, report.events[0].account.upper(), report.identity
-        at, original = self._heard.pop(key, (None, place))
-        if at is None or report.received_at - at > timedelta(seconds=REPEAT_S):
-            original = place
-        self._heard[key] = report.received_at, original
-        if len(self._heard) > FRAMES_REMEMBERED:
-            self._heard.popitem(last=False)
-        return None if original == place else original
-
-
-def _tell(known: sites.Sites, memory: _Memory, journal: str, entry: Entry) -> Iterator[Told]:
+def _tell(known: sites.Sites, states: OrderedDict[str, SiteState], journal: str, entry: Entry) -> Iterator[Told]:
     report = entry.report
     if not report.events:
         return
@@ -142,13 +126,15 @@ def _tell(known: sites.Sites, memory: _Memory, journal: str, entry: Entry) -> It
         _say(event.text or "")
     site = known.find(report.listener, event.receiver, event.line, event.account)
     site = site or sites.ghost(report.listener, event.account)
-    original = memory.original(site.id, entry, f"{journal}-{entry.position:012d}")
-    decision = decide(site, SiteState(), entry, journal, report.received_at)
-    for n, placement in enumerate(decision.placements):
-        yield _told(site, entry, placement, original and f"{original}-{n}")
+    decision = decide(site, states.pop(site.id, SiteState()), entry, journal, report.received_at)
+    states[site.id] = decision.state
+    if len(states) > SITES_REMEMBERED:
+        states.popitem(last=False)
+    for placement in decision.placements:
+        yield _told(site, entry, placement)
 
 
-def _told(site: Site, entry: Entry, placement: Placement, repeat_of: str | None) -> Told:
+def _told(site: Site, entry: Entry, placement: Placement) -> Told:
     event = placement.event
     zone = site.zone(event.zone) if event.zone else None
     return Told(
@@ -176,7 +162,8 @@ def _told(site: Site, entry: Entry, placement: Placement, repeat_of: str | None)
         instruction=placement.instruction,
         steps=placement.steps,
         contacts=site.contacts,
-        repeat_of=repeat_of,
+        repeat_of=placement.repeat_of,
+        mark=placement.mark,
     )
 
 

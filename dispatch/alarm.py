@@ -53,7 +53,11 @@ class Placement(msgspec.Struct, frozen=True):
     """The name of the instruction that matched."""
     steps: tuple[str, ...]
     repeat_of: str | None = None
-    """The id of the event that this one repeats, where its frame was a retransmission."""
+    """The id of the event that this one repeats, where its frame was a retransmission, or refused as one before it was."""
+    mark: str = ""
+    """What was wrong with its frame, where it is raised all the same."""
+    needs: str | None = None
+    """The id of an earlier event without whose entry this would have been decided otherwise: a refill begins there."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,6 +59,8 @@ class PutEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """The event as JSON: what `events` gives back."""
     repeat_of: str | None = None
     """The id of the event that this one repeats."""
+    needs: str | None = None
+    """The id of an earlier event: for as long as an alarm with this one is open, a refill begins there."""
 
 
 class SiteChange(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -170,9 +172,7 @@ class AlarmQueue:
         try:
             policy = (await self._send("CONFIG GET", "maxmemory-policy")).get("maxmemory-policy")
         except (NoPermissionError, ResponseError):
-            log.warning(
-                "redis_policy_unknown", message="CONFIG GET is forbidden here: make sure that maxmemory-policy is noeviction"
-            )
+            log.warning("redis_policy_unknown", message="CONFIG GET is forbidden: see that maxmemory-policy is noeviction")
         else:
             if policy != "noeviction":
                 raise QueueRefused(

@@ -19,8 +19,9 @@ from dispatch.conditions import Between, Condition
 from dispatch.sites import GHOST, PRIORITIES, Site, WrittenPriority, clock
 from dispatch.state import SiteState
 from protocols import codes
+from protocols.errors import Reason
 from protocols.event import LIFE_SAFETY, Category, Event, Format, Qualifier
-from receiver.journal import Entry
+from receiver.journal import Entry, Report
 from receiver.load import ConfigError, Mistake, toml
 
 JOINING: Final = frozenset({Category.OPENING, Category.CLOSING, Category.CANCEL})
@@ -32,6 +33,12 @@ SILENT: Final = frozenset({Category.HOLD_UP, Category.DURESS, Category.PANIC})
 """Nothing about these goes to the premises first: whatever else fails, their own steps are shown."""
 NO_RESTORES: Final = frozenset({Category.OPENING, Category.CLOSING, Category.UNKNOWN})
 """Contact ID sends a closing as a restore, and a restore of nobody knows what may be bad news."""
+
+
+KNOWN_ACCOUNT: Final = frozenset(f"refused_{reason}" for reason in (Reason.WRONG_KEY, Reason.PLAIN, Reason.OLD_TIME))
+"""These refusals are of accounts to whom the centre gave a key or a rule, though it may have written no site yet."""
+NOT_APPLIED: Final = "refused"
+"""Stands in the place of an instruction where a refused event is kept in the journal alone."""
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -58,10 +65,13 @@ class _CodeDefault(_Default, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     name: str
     sia: tuple[str, ...]
     contact_id: tuple[str, ...]
+    arcgate: tuple[str, ...] = ()
+    """Of the gateway's own events."""
 
     def codes(self) -> list[tuple[Format, str]]:
         """Give each code with its format."""
-        return [(Format.SIA, code) for code in self.sia] + [(Format.CONTACT_ID, code) for code in self.contact_id]
+        spaces = {Format.SIA: self.sia, Format.CONTACT_ID: self.contact_id, Format.ARCGATE: self.arcgate}
+        return [(form, code) for form, written in spaces.items() for code in written]
 
 
 class _Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,6 +127,8 @@ def load_defaults(path: Path) -> Defaults:
 def _wrong_codes(path: Path, defaults: tuple[_CodeDefault, ...]) -> Iterator[Mistake]:
     for n, default in enumerate(defaults):
         for form, code in default.codes():
+            if form is Format.ARCGATE:
+                continue
             known = codes.sia(code) if form is Format.SIA else codes.contact_id(code)
             if known is None:
                 yield Mistake(str(path), f"code[{n}].{form}", f"{code} is in no table of codes")
@@ -140,16 +152,47 @@ def decide(site: Site, state: SiteState, entry: Entry, journal: str, now: dateti
     """
     report = entry.report
     place = f"{journal}-{entry.position:012d}"
-    account = report.events[0].account if report.events else ""
+    if not report.events:
+        return Decision(state, ())
+    account = report.events[0].account
+    if report.error is not None:
+        return _decide_refused(site, state, report, place, now)
+    if report.events[0].format is not Format.ARCGATE:  # what the gateway says of an account is no frame of it
+        state = state.accept(account)
     state, original = state.hear(account, report.identity, place, now)
     placements = [
-        _place(site, event, f"{place}-{n}", None if original is None else f"{original}-{n}", now)
+        _place(site, event, f"{place}-{n}", None if original is None else f"{original}-{n}", now, report.mark)
         for n, event in enumerate(report.events)
     ]
     return Decision(state, tuple(placements))
 
 
-def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: datetime) -> Placement:
+def _decide_refused(site: Site, state: SiteState, report: Report, place: str, now: datetime) -> Decision:
+    """
+    Decide what becomes of a refused frame: its first event says that it was refused, the others are what it reported.
+
+    As long as an account is refused for the same reason, that is one event, counted. What a frame reported is told where its
+    time alone was wrong: the panel was asked to set its clock, and to send it again. Where the time is wrong again, it is raised,
+    marked; but good news is not taken, nor that somebody came or went: anyone may have kept the frame, and sent it later.
+    """
+    told, *reported = report.events
+    why = report.error.message if report.error else ""
+    state, before = state.refuse(told.account, told.code, place)
+    placements = [_place(site, told, f"{place}-0", f"{before.first}-0" if before else None, now, why)]
+    original = None
+    if reported and before:
+        state, original = state.hear(told.account, report.identity, place, now)
+    for n, event in enumerate(reported, 1):
+        event_id = f"{place}-{n}"
+        if before is None or event.qualifier is Qualifier.RESTORE or event.category in JOINING:
+            placements.append(Placement(event_id, event, Action.LOG, Priority.LOG, NOT_APPLIED, (), mark=why))
+        else:
+            placement = _place(site, event, event_id, None if original is None else f"{original}-{n}", now, f"refused: {why}")
+            placements.append(msgspec.structs.replace(placement, needs=f"{before.last}-0"))
+    return Decision(state, tuple(placements))
+
+
+def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: datetime, mark: str) -> Placement:  # noqa: PLR0913, PLR0917 - a placement
     language = site.language if site.language in _LANGUAGES else "en"
     default = DEFAULTS.code[language].get((event.format, event.code)) or DEFAULTS.category[language][event.category]
     order = _follow(site, event, default, now) if site.instructions else default
@@ -159,13 +202,13 @@ def _place(site: Site, event: Event, event_id: str, repeat_of: str | None, now: 
         priority = min(priority, default.priority)
     elif restored:
         priority = Priority.LOG  # good news needs nobody, whatever the bad news needed
-    if event.category is Category.GENERATED and site.id.startswith(GHOST):
+    if event.category is Category.GENERATED and site.id.startswith(GHOST) and event.code not in KNOWN_ACCOUNT:
         action, priority = Action.LOG, Priority.LOG  # a refused frame of an account that nobody knows
     elif priority is not Priority.LOG:
         action = Action.RAISE
     else:
         action = Action.JOIN if restored or event.category in JOINING else Action.LOG
-    return Placement(event_id, event, action, priority, order.name, order.steps, repeat_of)
+    return Placement(event_id, event, action, priority, order.name, order.steps, repeat_of, mark)
 
 
 def _follow(site: Site, event: Event, default: Order, now: datetime) -> Order:

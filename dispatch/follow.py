@@ -60,7 +60,7 @@ _Decided = dict[str, tuple[SiteChange, _Known]]
 """By site: what is to be committed, and what Redis will hold then."""
 
 
-class _Head(msgspec.Struct, frozen=True):
+class _Head(msgspec.Struct, frozen=True, omit_defaults=True):
     """What stands before an event's own fields where a console reads it."""
 
     id: str
@@ -68,6 +68,7 @@ class _Head(msgspec.Struct, frozen=True):
     label: str
     priority: int
     instruction: str
+    mark: str = ""
 
 
 class Follower:
@@ -321,7 +322,7 @@ def _put_event(placement: Placement, entry: Entry) -> PutEvent:
     event = placement.event
     label = codes.label(event)
     received_at = entry.report.received_at
-    head = _Head(placement.id, received_at, label, int(placement.priority), placement.instruction)
+    head = _Head(placement.id, received_at, label, int(placement.priority), placement.instruction, placement.mark)
     return PutEvent(
         id=placement.id,
         at=int(received_at.timestamp() * 1000),
@@ -335,4 +336,5 @@ def _put_event(placement: Placement, entry: Entry) -> PutEvent:
         steps=_encode(placement.steps).decode(),
         body=(_encode(head)[:-1] + b"," + _encode(event)[1:]).decode(),
         repeat_of=placement.repeat_of,
+        needs=placement.needs,
     )

@@ -1,7 +1,7 @@
 """
 What a site's past says about its next event. A value: read from Redis, given to `decide`, written back.
 
-So far: each account's last frames, by which a retransmission is known.
+So far: each account's last frames, by which a retransmission is known; and what of it is being refused.
 """
 
 from datetime import datetime
@@ -15,6 +15,8 @@ FRAMES_KEPT: Final = 4
 """Of each account: the last different frames, so that a frame which is repeated often does not push the others out."""
 ACCOUNTS_KEPT: Final = 16
 """Of each site: those heard last. A site seldom has more that repeat at the same time, and a state stays under 6 kB."""
+REFUSED_KEPT: Final = 64
+"""Accounts of each site of which something is being refused: many, for it is all of them where our own clock is wrong."""
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -28,11 +30,21 @@ class Heard(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where it was first: the event's id without its last part, `<journal>-<position>`."""
 
 
+class Refused(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One kind of refusal of an account, over and over. Places are `<journal>-<position>`."""
+
+    first: str
+    last: str
+
+
 class SiteState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The live state of one site; as JSON, keys are short, for it is written with each batch."""
 
     heard: dict[str, tuple[Heard, ...]] = msgspec.field(name="h", default_factory=dict)
     """By account in upper case, the one heard last at the end; of each, its frames, the last one at the end."""
+
+    refused: dict[str, dict[str, Refused]] = msgspec.field(name="r", default_factory=dict)
+    """By account in upper case, the one refused last at the end: what was refused since its last accepted frame, by code."""
 
     def hear(self, account: str, identity: str, place: str, now: datetime) -> tuple["SiteState", str | None]:
         """
@@ -56,7 +68,23 @@ class SiteState(msgspec.Struct, frozen=True, omit_defaults=True):
         if len(heard) >= ACCOUNTS_KEPT:
             del heard[next(iter(heard))]
         heard[key] = tuple(frames)
-        return SiteState(heard), original
+        return SiteState(heard, self.refused), original
+
+    def refuse(self, account: str, code: str, place: str) -> tuple["SiteState", Refused | None]:
+        """Take in a refusal of an account: the state after it, and what stood there where the same was refused before."""
+        refused = self.refused.copy()
+        kinds = refused.pop(account.upper(), {})
+        before = kinds.get(code)
+        if len(refused) >= REFUSED_KEPT:
+            del refused[next(iter(refused))]
+        refused[account.upper()] = kinds | {code: Refused(before.first if before else place, place)}
+        return SiteState(self.heard, refused), before
+
+    def accept(self, account: str) -> "SiteState":
+        """Take in that a frame of the account was accepted: what was refused before is over."""
+        if account.upper() not in self.refused:
+            return self
+        return SiteState(self.heard, {key: kinds for key, kinds in self.refused.items() if key != account.upper()})
 
 
 _DECODER: Final = msgspec.json.Decoder(SiteState)

@@ -28,6 +28,12 @@ class Reason(StrEnum):
     ANSWER = "answer"
     UNKNOWN_TOKEN = "unknown_token"
     NO_KEY = "no_key"
+    WRONG_KEY = "wrong_key"
+    PLAIN = "plain"
+    OLD_TIME = "old_time"
+    DIALECT = "dialect"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    FOREIGN = "foreign"
 
 
 class FrameError(msgspec.Struct, frozen=True):

@@ -1,26 +1,37 @@
 """
-The panels: which accounts report here.
+The panels: which accounts report here, with their keys and rules.
 
     accounts/*.toml     [[account]] tables, by hand
     accounts/*.jsonl    one account a line, in bulk
+
+    file -> Account, as written -> Rules.policy() -> Policy, for the codec; Accounts.policy() finds it
 
 Read by the receiver alone: secrets have one reader, and a mistake in a site's file never stops an ACK.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from protocols.link import Policy
 from receiver.load import Mistake, files, jsonl, toml
+from receiver.rules import Rules
+from receiver.secret import SECRET_FORM
 
 Number = Annotated[
-    str, msgspec.Meta(pattern=r"\A[0-9A-Za-z]{1,16}\Z", description='text of 1 to 16 letters and digits, in quotes: "0042"')
+    str, Meta(pattern=r"\A[0-9A-Za-z]{1,16}\Z", description='text of 1 to 16 letters and digits, in quotes: "0042"')
 ]
 
-_USUAL: Final = Policy()
+# The form of a key is looked at by `Rules`: where a text with a pattern may be a list as well, msgspec 0.22 corrupts memory.
+_Key = Annotated[str, Meta(description=SECRET_FORM)]
+_Keys = Annotated[tuple[_Key, ...], Meta(description="a list of two of them, the new one first")]
+_Code = Annotated[
+    str, Meta(pattern=r"\A[0-9A-Za-z]{1,8}\Z", description='the code of an event, in quotes: "RP" of SIA, "602" of Contact ID')
+]
+_Time = Annotated[Literal["enforce", "ignore", "enforce_plain"], Meta(description='"enforce", "ignore" or "enforce_plain"')]
 
 _Place = tuple[str | None, str | None, str | None]
 
@@ -43,7 +54,22 @@ class AccountAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class Account(AccountAt, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One panel's account, as the receiver knows it."""
+    """One panel's account, as it is written. Its keys show neither in `repr` nor in a traceback of rich's."""
+
+    key: _Key | _Keys | None = None
+    """What the panel encrypts with: AES-128, 192 or 256. With one, plain frames are refused; two during a rotation."""
+    time: _Time = "enforce"
+    """Whether a frame with a wrong time is refused: an encrypted one, none, or a plain one too."""
+    time_zone: Annotated[str, Meta(description='the name of a time zone: "Europe/Paris"')] | None = None
+    """Of the IANA database, for a panel that sends local time; None: UTC, as the standard wants."""
+    heartbeat: tuple[_Code, ...] = ()
+    """Events that are link tests: Ajax sends "RP" each minute, some others "602"."""
+
+    def __repr__(self) -> str:
+        return f"Account({self})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("number", self.number)]
 
 
 class _Accounts(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,52 +127,56 @@ class Accounts:
     """All accounts of the centre, by what their frames say."""
 
     def __init__(self) -> None:
-        self._accounts: list[Account] = []
         self._policies: list[Policy] = []
-        """Of each account, in the same order."""
         self._index = AccountIndex()
 
     def __len__(self) -> int:
-        return len(self._accounts)
+        return len(self._policies)
 
-    def add(self, account: Account) -> int | None:
+    def add(self, at: AccountAt, policy: Policy) -> int | None:
         """Add an account; where it is there already, leave that and return its position, counted from 0."""
-        before = self._index.add(account, len(self._accounts))
+        before = self._index.add(at, len(self._policies))
         if before is None:
-            self._accounts.append(account)
-            self._policies.append(_USUAL)
+            self._policies.append(policy)
         return before
 
-    def find(self, listener: str, receiver: str | None, line: str | None, account: str) -> Account | None:
-        """Give the account that a frame belongs to: its fields as sent, the most specific entry first."""
-        position = self._index.find(listener, receiver, line, account)
-        return None if position is None else self._accounts[position]
-
     def policy(self, listener: str, receiver: str | None, line: str | None, account: str) -> Policy | None:
-        """Give what a codec must know of the account that a frame belongs to; None where there is no such account."""
+        """
+        Give what a codec must know of the account that a frame belongs to: its fields as sent, the most specific entry first.
+
+        None where the centre knows no such account.
+        """
         position = self._index.find(listener, receiver, line, account)
         return None if position is None else self._policies[position]
 
 
-def load(folder: Path) -> tuple[Accounts, list[Mistake]]:
-    """Read every file of the folder (missing: empty), and tell every mistake. Never raises on what the files hold."""
+def load(folder: Path, home: Path | None = None) -> tuple[Accounts, list[Mistake]]:
+    """
+    Read every file of the folder (missing: empty), and tell every mistake. Never raises on what the files hold.
+
+    home: the folder of arcgate.toml, where `credential:` files may stand; else that in which the accounts' folder is.
+    """
     accounts, mistakes = Accounts(), list[Mistake]()
     homes: list[str] = []
+    rules = Rules(home or folder.parent)
     for path in files(folder, mistakes):
-        home = str(path)
-        for where, account in _read(path, mistakes):
-            before = accounts.add(account)
+        file = str(path)
+        for place, at, account in _read(path, mistakes):
+            wrong = list[tuple[str, str]]()
+            policy = rules.policy((account.key, account.time, account.time_zone, account.heartbeat), wrong)
+            mistakes += [Mistake(place, f"{at}{key}", message) for key, message in wrong]
+            before = accounts.add(account, policy)
             if before is None:
-                homes.append(home)
+                homes.append(file)
             else:
                 message = f"{account} is in {homes[before]} too: keep one, or name the listener, receiver or line of each"
-                mistakes.append(Mistake(*where, message))
+                mistakes.append(Mistake(place, f"{at}number", message))
     return accounts, mistakes
 
 
-def _read(path: Path, mistakes: list[Mistake]) -> Iterable[tuple[tuple[str, str], Account]]:
-    """Each account of a file, with its file and path as a `Mistake` names them."""
+def _read(path: Path, mistakes: list[Mistake]) -> Iterable[tuple[str, str, Account]]:
+    """Each account of a file, with its file, and its path there, as a `Mistake` names them."""
     if path.suffix == ".jsonl":
-        return (((place, "number"), account) for place, account in jsonl(path, Account, mistakes))
+        return ((place, "", account) for place, account in jsonl(path, Account, mistakes))
     content = toml(path, _Accounts, mistakes)
-    return (((str(path), f"account[{n}].number"), account) for n, account in enumerate(content.account if content else ()))
+    return ((str(path), f"account[{n}].", account) for n, account in enumerate(content.account if content else ()))

@@ -214,7 +214,7 @@ def test_the_examples_of_files_load(tmp_path: Path) -> None:
     known_sites, site_mistakes = sites.load(loaded.sites)
     known_accounts, account_mistakes = accounts.load(loaded.accounts)
     assert (site_mistakes, account_mistakes) == ([], [])
-    assert (len(known_sites), len(known_accounts)) == (3, 2)
+    assert (len(known_sites), len(known_accounts)) == (3, 6)
 
 
 def test_no_link_is_dead() -> None:

@@ -19,7 +19,8 @@
 -- opaque here). POSITION: the site's last entry in this batch. GHOST: true for an account that no site names.
 local SITE, NAME, VERSION, STATE, POSITION, GHOST, EVENTS = 1, 2, 3, 4, 5, 6, 7
 -- An event. AT: when it was received. ACTION: "raise" | "join". LIFE: true for life-safety. STEPS, BODY: JSON. REPEAT_OF: an event's id, or nil.
-local ID, AT, ACTION, PRIORITY, LIFE, ACCOUNT, CATEGORY, LABEL, INSTRUCTION, STEPS, BODY, REPEAT_OF = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12
+-- NEEDS: the id of an event without whose entry this one would have been decided otherwise, or nil.
+local ID, AT, ACTION, PRIORITY, LIFE, ACCOUNT, CATEGORY, LABEL, INSTRUCTION, STEPS, BODY, REPEAT_OF, NEEDS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 
 -- The alarms of a site's field `open`, oldest first.
 local function open_alarms(p, ids)
@@ -108,17 +109,15 @@ local function note_ghost(p, at, id)
   redis.call('ZADD', p .. ':ghosts', at, id)
 end
 
--- Finds the event its place. `open`: its site's open alarms; `flood`: those of the reserved site, for a ghost, else empty.
--- Returns the alarm (nil where it is only logged) and what was done (nil where the event was put before).
-local function place(p, change, open, flood, event)
-  if event[REPEAT_OF] then
-    local alarm = holder(open, event[REPEAT_OF]) or holder(flood, event[REPEAT_OF])
-    if alarm then
-      redis.call('HINCRBY', alarm.seen, event[REPEAT_OF], 1)
-      redis.call('HINCRBY', alarm.key, 'repeats', 1)
-      return alarm, 'repeated'
-    end
-  end
+-- A refill, which begins at the oldest open alarm, has to begin at the entry that this event needs: the alarm is as old as that.
+local function keep_from(p, alarm, event)
+  local opened, _ = opened_by(p, alarm.id)
+  local needed, position = opened_by(p, event[NEEDS])
+  if opened and opened == needed then redis.call('ZADD', opened, 'LT', position, alarm.id) end
+end
+
+-- Puts an event that repeats nothing in an open alarm. Arguments and replies are those of `place`.
+local function put_anew(p, change, open, flood, event)
   local alarm = joinable(open, event)
   if holder(open, event[ID], alarm) or holder(flood, event[ID]) then return end
   if alarm then return alarm, join(p, alarm, event) end
@@ -135,6 +134,25 @@ local function place(p, change, open, flood, event)
   among[#among + 1] = alarm
   if ghost and not flooded then note_ghost(p, event[AT], alarm.id) end
   return alarm, 'opened'
+end
+
+-- Finds the event its place. `open`: its site's open alarms; `flood`: those of the reserved site, for a ghost, else empty.
+-- Returns the alarm (nil where it is only logged) and what was done (nil where the event was put before).
+local function place(p, change, open, flood, event)
+  local repeated = event[REPEAT_OF]
+  local alarm = repeated and (holder(open, repeated) or holder(flood, repeated))
+  if alarm then
+    redis.call('HINCRBY', alarm.seen, repeated, 1)
+    redis.call('HINCRBY', alarm.key, 'repeats', 1)
+    return alarm, 'repeated'
+  end
+  local what
+  alarm, what = put_anew(p, change, open, flood, event)
+  if alarm and what then
+    if repeated then redis.call('HSETNX', alarm.seen, repeated, 1) end -- so that the next repetition is counted here
+    if event[NEEDS] then keep_from(p, alarm, event) end
+  end
+  return alarm, what
 end
 
 -- Applies one site's change, adding to `placed`; or returns what the site holds now, where it is not what was decided on.

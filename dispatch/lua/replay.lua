@@ -83,7 +83,8 @@ redis.register_function{function_name = 'arcgate_v1_replay', flags = { 'allow-oo
 end}
 
 -- arcgate_v1_oldest 1 p <journal>
--- The first position among the journal's entries that opened an alarm which is still open; nil where none is. Errors: BADARG.
+-- The first position among the journal's entries that opened an alarm which is still open, or that such an alarm's events need; nil where
+-- none is open. Errors: BADARG.
 redis.register_function{function_name = 'arcgate_v1_oldest', flags = { 'no-writes' }, callback = function(keys, args)
   if not args[1] then return bad('oldest <journal>') end
   return tonumber(redis.call('ZRANGE', keys[1] .. ':opened:' .. args[1], 0, 0, 'WITHSCORES')[2]) or false

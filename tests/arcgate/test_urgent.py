@@ -143,6 +143,7 @@ async def test_an_event_is_told_with_its_site_its_instruction_and_whom_to_call(h
         "steps": ["Send the guard"],
         "contacts": [{"name": "Claire Dumont", "phone": "+33 6 39 98 01 23"}],
         "repeat_of": None,
+        "mark": "",
     }
     assert expected.items() <= told.items()
 

@@ -19,6 +19,8 @@ from dispatch.follow import Follower
 from dispatch.register import Register
 from dispatch.sites import Site, Sites
 from protocols import dc09
+from protocols.errors import FrameError, Reason
+from protocols.event import Category, Event, Format, Qualifier
 from protocols.link import LinkTest
 from receiver.config import Guarantees
 from receiver.journal import Journal, Report
@@ -62,17 +64,35 @@ class Centre:
 
     async def take(self, *frames: dc09.Frame) -> None:
         """Journal frames as a session does, each a second after the one before."""
-        durable = asyncio.get_running_loop().create_future()
         reports = []
         for frame in frames:
-            self.seconds += 1
-            at = NOW + timedelta(seconds=self.seconds)
+            at = self._next_second()
             (item,) = dc09.Dc09().link().receive(dc09.build(frame), at)
             assert not isinstance(item, LinkTest)
             error = None if type(item).__name__ == "Message" else item.error  # type: ignore[union-attr] # a Rejected has one
             reports.append(
                 Report(at, "ip", "127.0.0.1:4711", item.frame.decode("latin-1"), item.events, item.identity, error=error)
             )
+        await self._keep(reports)
+
+    async def refuse(self, account: str, reason: Reason, *reported: Event, times: int = 1) -> None:
+        """Journal frames that were refused, each unlike the others, each a second after the one before."""
+        error = FrameError(reason, f"why: {reason}")
+        text = f"Reports are being refused: {error.message}"
+        told = Event(account, Format.ARCGATE, f"refused_{reason}", Qualifier.NEW, Category.GENERATED, text=text)
+        await self._keep(
+            [
+                Report(at, "ip", "127.0.0.1:4711", "", (told, *reported), f"refused {at}", error=error)
+                for at in [self._next_second() for _ in range(times)]
+            ]
+        )
+
+    def _next_second(self) -> datetime:
+        self.seconds += 1
+        return NOW + timedelta(seconds=self.seconds)
+
+    async def _keep(self, reports: list[Report]) -> None:
+        durable = asyncio.get_running_loop().create_future()
         self.journal.append(reports, lambda: durable.set_result(None))
         await durable
 

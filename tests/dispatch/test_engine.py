@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from dispatch import engine
 from dispatch.alarm import Action, Placement, Priority
 from dispatch.conditions import Between, CategoryIs, CodeIs, Condition, PartitionIs, ZoneIs
-from dispatch.engine import DEFAULTS, Decision, decide
+from dispatch.engine import DEFAULTS, NOT_APPLIED, Decision, decide
 from dispatch.sites import Instruction, Site, WrittenPriority, ghost
-from dispatch.state import Heard, SiteState
+from dispatch.state import Heard, Refused, SiteState
+from protocols.errors import FrameError, Reason
 from protocols.event import LIFE_SAFETY, Category, Event, Format, Qualifier
 from receiver.journal import Entry, Report
 from receiver.load import ConfigError
@@ -23,8 +24,20 @@ def event(category: Category = Category.BURGLARY, qualifier: Qualifier = Qualifi
     return Event("1234", Format.SIA, "XX", qualifier, category, zone=zone)
 
 
-def entry(*events: Event, identity: str = "", position: int = 7) -> Entry:
-    return Entry(position, Report(NOW, "ip", "127.0.0.1:4711", "", events, identity), "")
+def entry(*events: Event, identity: str = "", position: int = 7, mark: str = "", refused: Reason | None = None) -> Entry:
+    error = FrameError(refused, "why") if refused else None
+    return Entry(position, Report(NOW, "ip", "127.0.0.1:4711", "", events, identity, mark, error), "")
+
+
+def told(code: str = "refused_old_time") -> Event:
+    """What the gateway says of an account."""
+    return Event("1234", Format.ARCGATE, code, Qualifier.NEW, Category.GENERATED, text="Reports are being refused: why")
+
+
+def refused(state: SiteState, position: int, *reported: Event, reason: Reason = Reason.OLD_TIME, identity: str = "X") -> Decision:
+    """What becomes of a refused frame."""
+    subject = entry(told(f"refused_{reason}"), *reported, identity=identity, position=position, refused=reason)
+    return decide(SHOP, state, subject, "j", NOW)
 
 
 def place(subject: Event, *instructions: Instruction, language: str = "en", site: Site = SHOP) -> Placement:
@@ -180,6 +193,106 @@ def test_a_refused_frame_is_raised_at_a_site_and_logged_for_an_account_that_nobo
     assert place(event(Category.BURGLARY), site=unknown).action is Action.RAISE
 
 
+def test_a_stranger_to_the_sites_whom_the_centre_gave_a_key_is_raised_where_he_is_refused() -> None:
+    unknown = ghost("ip", "1234")
+    known = {"refused_wrong_key", "refused_plain", "refused_old_time"}
+    for code in ("refused_no_key", "refused_unknown_account", "refused_length", "clock_off", *known):
+        assert (place(told(code), site=unknown).action is Action.RAISE) == (code in known), code
+
+
+def test_what_an_old_frame_reported_is_raised_from_the_second_on() -> None:
+    """Marked, at its own priority; it hangs on the refusal before it."""
+    hold_up, burglary = event(Category.HOLD_UP), event(Category.BURGLARY)
+    first = refused(SiteState(), 7, hold_up, burglary)
+    assert [p.action for p in first.placements] == [Action.RAISE, Action.LOG, Action.LOG]
+    assert [p.id for p in first.placements] == [f"j-000000000007-{n}" for n in range(3)]
+    second = refused(first.state, 8, hold_up, burglary)
+    assert [(p.action, p.priority) for p in second.placements] == [
+        (Action.RAISE, Priority.TECHNICAL),
+        (Action.RAISE, Priority.LIFE),
+        (Action.RAISE, Priority.INTRUSION),
+    ]
+    assert [p.repeat_of for p in second.placements] == ["j-000000000007-0", None, None]
+    assert [p.mark for p in second.placements] == ["why", "refused: why", "refused: why"]
+    assert [p.needs for p in second.placements] == [None, "j-000000000007-0", "j-000000000007-0"]
+    third = refused(second.state, 9, hold_up, burglary)
+    assert [p.repeat_of for p in third.placements] == ["j-000000000007-0", "j-000000000008-1", "j-000000000008-2"]
+    assert [p.needs for p in third.placements] == [None, "j-000000000008-0", "j-000000000008-0"]
+
+
+@pytest.mark.parametrize(
+    ("category", "qualifier"),
+    [
+        (Category.BURGLARY, Qualifier.RESTORE),
+        (Category.HOLD_UP, Qualifier.RESTORE),
+        (Category.UNKNOWN, Qualifier.RESTORE),
+        (Category.OPENING, Qualifier.NEW),
+        (Category.CLOSING, Qualifier.RESTORE),
+        (Category.CANCEL, Qualifier.NEW),
+    ],
+)
+def test_good_news_of_an_old_frame_is_kept_in_the_journal_alone(category: Category, qualifier: Qualifier) -> None:
+    first = refused(SiteState(), 7, event(category, qualifier))
+    _, placement = refused(first.state, 8, event(category, qualifier)).placements
+    assert (placement.action, placement.priority, placement.mark) == (Action.LOG, Priority.LOG, "why")
+
+
+def test_an_accepted_frame_ends_the_row_and_what_the_gateway_says_does_not() -> None:
+    first = refused(SiteState(), 7, event(Category.FIRE))
+    clock = decide(SHOP, first.state, entry(told("clock_off"), position=8), "j", NOW)
+    assert refused(clock.state, 9, event(Category.FIRE)).placements[1].action is Action.RAISE
+    accepted = decide(SHOP, clock.state, entry(event(), identity="A", position=9), "j", NOW)
+    assert refused(accepted.state, 10, event(Category.FIRE)).placements[1].action is Action.LOG
+
+
+def test_another_reason_or_another_account_is_another_row() -> None:
+    first = refused(SiteState(), 7, reason=Reason.WRONG_KEY)
+    second = refused(first.state, 8, event(Category.FIRE))
+    assert [p.repeat_of for p in second.placements] == [None, None]
+    assert second.placements[1].action is Action.LOG
+
+
+def test_an_old_link_test_counts_as_the_first() -> None:
+    assert refused(refused(SiteState(), 7).state, 8, event(Category.FIRE)).placements[1].priority is Priority.FIRE
+
+
+@pytest.mark.parametrize("reason", [Reason.PLAIN, Reason.WRONG_KEY, Reason.NO_KEY, Reason.UNKNOWN_TOKEN])
+def test_frames_refused_for_one_reason_are_counted_on_the_first(reason: Reason) -> None:
+    """Whatever they are: who sends a thousand different ones makes one event."""
+    state = SiteState()
+    for position in range(7, 12):
+        decision = refused(state, position, reason=reason, identity=f"frame {position}")
+        (placement,) = decision.placements
+        assert placement.repeat_of == (None if position == 7 else "j-000000000007-0")
+        state = decision.state
+    assert not state.heard
+
+
+def test_refused_frames_do_not_push_out_those_by_which_a_repetition_is_known() -> None:
+    state = decide(SHOP, SiteState(), entry(event(), identity="A", position=1), "j", NOW).state
+    for position in range(2, 20):
+        state = refused(state, position, reason=Reason.PLAIN, identity=f"frame {position}").state
+    (placement,) = decide(SHOP, state, entry(event(), identity="A", position=20), "j", NOW).placements
+    assert placement.repeat_of == "j-000000000001-0"
+
+
+def test_what_was_wrong_though_taken_is_marked() -> None:
+    (placement,) = decide(SHOP, SiteState(), entry(event(), mark="the panel's clock is 50 s behind"), "j", NOW).placements
+    assert (placement.mark, placement.action) == ("the panel's clock is 50 s behind", Action.RAISE)
+
+
+def test_a_clock_that_is_off_is_a_fault_and_is_restored() -> None:
+    off = place(told("clock_off"), language="fr")
+    assert (off.action, off.priority, off.instruction) == (
+        Action.RAISE,
+        Priority.FAULT,
+        "centre default: the panel's clock is off",
+    )
+    assert "l'horloge" in off.steps[1]
+    back = Event("1234", Format.ARCGATE, "clock_off", Qualifier.RESTORE, Category.GENERATED)
+    assert (place(back).action, place(back).priority) == (Action.JOIN, Priority.LOG)
+
+
 def test_an_entry_without_events_changes_nothing() -> None:
     assert decide(SHOP, SiteState(), entry(), "j", NOW) == Decision(SiteState(), ())
 
@@ -226,21 +339,26 @@ STATES = st.builds(
     st.dictionaries(
         TEXTS, st.lists(st.builds(Heard, TEXTS, st.integers(-(2**53), 2**53), TEXTS), max_size=6).map(tuple), max_size=20
     ),
+    st.dictionaries(TEXTS, st.dictionaries(TEXTS, st.builds(Refused, TEXTS, TEXTS), max_size=3), max_size=70),
 )
 MOMENTS = st.datetimes(timezones=st.just(UTC))
 
 
-@given(site=SITES, state=STATES, events=st.lists(EVENTS, max_size=4), identity=TEXTS, now=MOMENTS)
-def test_there_is_an_answer_to_everything(
-    site: Site, state: SiteState, events: list[Event], identity: str, now: datetime
+@given(SITES, STATES, st.lists(EVENTS, max_size=4), TEXTS, MOMENTS, st.none() | st.sampled_from(Reason))
+def test_there_is_an_answer_to_everything(  # noqa: PLR0913, PLR0917 - all that there is
+    site: Site, state: SiteState, events: list[Event], identity: str, now: datetime, reason: Reason | None
 ) -> None:
     """Whatever the site, its past and its events: one placement each, in order, twice the same, and life-safety is raised."""
-    subject = entry(*events, identity=identity)
+    subject = entry(*events, identity=identity, refused=reason)
     decision = decide(site, state, subject, "j", now)
     assert decision == decide(site, state, subject, "j", now)
     assert [placement.event for placement in decision.placements] == events
     assert len({placement.id for placement in decision.placements}) == len(events)
     for placement in decision.placements:
+        if placement.instruction == NOT_APPLIED:
+            assert reason
+            assert placement.action is Action.LOG
+            continue
         assert isinstance(placement.priority, Priority)
         assert (placement.action is Action.RAISE) == (placement.priority is not Priority.LOG)
         if placement.event.life_safety:

@@ -14,6 +14,8 @@ from dispatch.alarm import Priority
 from dispatch.alarm_queue import AlarmQueue, SiteChange
 from dispatch.refill import WrongJournal
 from protocols import dc09
+from protocols.errors import Reason
+from protocols.event import Category, Event, Format, Qualifier
 from receiver.journal import Report
 from tests.conftest import sia
 from tests.dispatch.centre import ENCRYPTED, NOW, Centre, burglary, shops
@@ -208,9 +210,111 @@ async def test_refused_frames_raise_one_alarm_for_a_site_and_none_for_an_unknown
     await here.take(ENCRYPTED, stranger, dc09.Frame(id_token="*SIA-DCS", sequence="0002", account="1001", data="B" * 32))
     await here.all_dispatched()
     (alarm,) = await queue.open_alarms(10)
-    assert (alarm.site, alarm.priority, alarm.events) == ("shop1", Priority.TECHNICAL, 2)
+    assert (alarm.site, alarm.priority, alarm.events, alarm.repeats) == ("shop1", Priority.TECHNICAL, 1, 1)
     assert "Reports are being refused" in alarm.label
     assert [line["id"] for line in here.logged()] == [here.id(1), here.id(3)]
+
+
+async def test_a_flood_of_refused_frames_is_one_alarm_with_a_count_which_can_be_closed(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    async with here.followed():
+        await here.refuse("1001", Reason.WRONG_KEY, times=600)
+        await here.dispatched(redis)
+        alarm = await claim(queue)
+        assert (alarm.id, alarm.events, alarm.repeats) == (here.id(1), 1, 599)
+        await here.refuse("1001", Reason.WRONG_KEY, times=5)
+        await here.refuse("1001", Reason.PLAIN, times=5)
+        await here.take(sia("1001", "Nri1/FA7"))
+        await here.dispatched(redis)
+        now = await queue.alarm(alarm.id)
+        assert now
+        assert (now.events, now.repeats) == (2, 608)
+        (fire,) = [other for other in await queue.open_alarms(9) if other.id != alarm.id]
+        assert fire.priority is Priority.FIRE
+        await queue.close(alarm.id, fence(alarm), 2, "told the installer", "")
+        await here.refuse("1001", Reason.WRONG_KEY, times=3)
+        await here.dispatched(redis)
+    assert await redis.hlen(f"{{arcgate:{here.name}}}:seen:{fire.id}") < 5
+    (alarm,) = await queue.open_alarms(9)
+    assert (alarm.id, alarm.events, alarm.repeats) == (fire.id, 2, 2)
+
+
+async def test_a_hold_up_with_a_time_that_is_refused_again_is_raised_marked_at_its_own_priority(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    hold_up = Event("1001", Format.SIA, "HA", Qualifier.NEW, Category.HOLD_UP, zone="3")
+    opening = Event("1001", Format.SIA, "OP", Qualifier.NEW, Category.OPENING)
+    async with here.followed():
+        await here.refuse("1001", Reason.OLD_TIME, hold_up, opening)
+        await here.dispatched(redis)
+        assert [(a.priority, a.events) for a in await queue.open_alarms(9)] == [(Priority.TECHNICAL, 1)]
+        await here.refuse("1001", Reason.OLD_TIME, hold_up, opening)
+        await here.dispatched(redis)
+    (alarm,) = await queue.open_alarms(9)
+    assert (alarm.priority, alarm.category, alarm.events, alarm.repeats) == (Priority.LIFE, Category.HOLD_UP, 2, 1)
+    assert "Do NOT call the premises" in alarm.steps[0]
+    refused, raised = await queue.events(alarm.id, 0, -1)
+    assert (refused["code"], refused["mark"]) == ("refused_old_time", "why: old_time")
+    assert (raised["code"], raised["zone"], raised["mark"]) == ("HA", "3", "refused: why: old_time")
+
+
+async def test_a_hold_up_in_a_refused_frame_opens_its_own_alarm_beside_a_lesser_one_in_hand(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    hold_up = Event("1001", Format.SIA, "HA", Qualifier.NEW, Category.HOLD_UP)
+    async with here.followed():
+        await here.refuse("1001", Reason.OLD_TIME)
+        await here.dispatched(redis)
+        await claim(queue)
+        await here.refuse("1001", Reason.OLD_TIME, hold_up, times=3)
+        await here.dispatched(redis)
+    alarms = await queue.open_alarms(9)
+    assert [(a.id, a.priority, a.events) for a in alarms] == [
+        (here.id(2, 1), Priority.LIFE, 3),
+        (here.id(1), Priority.TECHNICAL, 1),
+    ]
+
+
+async def test_a_row_of_refusals_goes_on_at_another_node(here: Centre, tmp_path: Path, queue: AlarmQueue) -> None:
+    hold_up = Event("1001", Format.SIA, "HA", Qualifier.NEW, Category.HOLD_UP)
+    async with Centre(tmp_path / "there", here.sites, here.url, here.name) as there:
+        await here.refuse("1001", Reason.OLD_TIME, hold_up)
+        await here.all_dispatched()
+        await there.refuse("1001", Reason.OLD_TIME, hold_up)
+        await there.all_dispatched()
+    (alarm,) = await queue.open_alarms(10)
+    assert (alarm.priority, alarm.events, alarm.repeats) == (Priority.LIFE, 2, 1)
+
+
+async def test_refusals_over_many_accounts_without_a_site_become_one_alarm(here: Centre, queue: AlarmQueue) -> None:
+    """They have keys, so the centre knows them; where its own clock is wrong, all are refused at once."""
+    for n in range(30):
+        await here.refuse(str(2000 + n), Reason.OLD_TIME, times=2)
+    await here.all_dispatched()
+    alarms = {alarm.site: alarm for alarm in await queue.open_alarms(100)}
+    assert len(alarms) == 21
+    assert (alarms["ghosts"].events, alarms["ghosts"].repeats) == (10, 10)
+
+
+async def test_what_was_wrong_with_a_frame_that_was_taken_is_told_to_the_console(here: Centre, queue: AlarmQueue) -> None:
+    event = Event("1001", Format.SIA, "BA", Qualifier.NEW, Category.BURGLARY)
+    here.journal.append([Report(NOW, "ip", "", "", (event,), "A", "the panel's clock is 50 s behind")], lambda: None)
+    await here.take(sia("1001", "Nri1/BA6"))
+    await here.all_dispatched()
+    first, second = await queue.events(here.id(1), 0, -1)
+    assert first["mark"] == "the panel's clock is 50 s behind"
+    assert "mark" not in second
+
+
+async def test_a_clock_that_is_off_is_a_fault_and_its_restore_joins(here: Centre, queue: AlarmQueue) -> None:
+    off = Event("1001", Format.ARCGATE, "clock_off", Qualifier.NEW, Category.GENERATED, text="The panel's clock is 90 s behind")
+    back = Event("1001", Format.ARCGATE, "clock_off", Qualifier.RESTORE, Category.GENERATED, text="The panel's clock is right")
+    here.journal.append([Report(NOW, "ip", "", "", (event,)) for event in (off, back)], lambda: None)
+    await asyncio.sleep(0)
+    await here.all_dispatched()
+    (alarm,) = await queue.open_alarms(10)
+    assert (alarm.priority, alarm.label, alarm.events) == (Priority.FAULT, "The panel's clock is 90 s behind", 2)
 
 
 async def test_a_journal_that_is_not_there_yet_is_waited_for(tmp_path: Path, valkey: str, centre: str, redis: Redis) -> None:

@@ -112,6 +112,38 @@ async def test_a_repeat_is_counted_on_its_alarm_and_raised_anew_once_that_is_clo
     assert (placed.what, placed.alarm) == ("joined", event(2).id)
 
 
+async def test_a_repeat_that_was_raised_anew_is_counted_there_from_then_on(queue: AlarmQueue, follower: Follower) -> None:
+    """A panel that repeats on after the close makes one more alarm with a count, not one more event each time."""
+    await follower.put("s", event(1))
+    alarm = await claim(queue)
+    await queue.close(alarm.id, fence(alarm), 1, "handled", "")
+    what = [(await follower.put("s", event(number, repeat_of=event(1).id)))[0].what for number in range(2, 6)]
+    assert what == ["opened", "repeated", "repeated", "repeated"]
+    (now,) = await queue.open_alarms(10)
+    assert (now.id, now.events, now.repeats) == (event(2).id, 1, 3)
+    await follower.put("s2", event(6))
+    await follower.put("s2", event(7, repeat_of="another journal-000000000009-0"))
+    (placed,) = await follower.put("s2", event(8, repeat_of="another journal-000000000009-0"))
+    assert (placed.what, placed.alarm) == ("repeated", event(6).id)
+
+
+async def test_an_alarm_is_as_old_as_the_entry_that_its_events_need(queue: AlarmQueue, follower: Follower) -> None:
+    """So a refill begins early enough to decide the same again."""
+    await follower.put("s", event(5))
+    await follower.put("s", event(6, needs="another journal-000000000001-0"), event(7, needs="no id"))
+    assert await queue.oldest(J) == 5
+    await follower.put("s", event(8, needs=event(3).id))
+    assert await queue.oldest(J) == 3
+    await follower.put("s", event(9, needs=event(4).id))
+    assert await queue.oldest(J) == 3
+    await follower.put("s2", event(10, needs=event(2).id))
+    assert await queue.oldest(J) == 2
+    for _ in range(2):
+        alarm = await claim(queue)
+        await queue.close(alarm.id, fence(alarm), alarm.events, "handled", "")
+    assert await queue.oldest(J) is None
+
+
 async def test_an_event_is_not_put_twice_into_any_open_alarm(queue: AlarmQueue, follower: Follower) -> None:
     """Not even where it would now join another than it did."""
     await follower.put("s", event(1))

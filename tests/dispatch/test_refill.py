@@ -13,6 +13,8 @@ from dispatch.alarm import Alarm, AlarmState
 from dispatch.alarm_queue import AlarmQueue
 from dispatch.refill import Refill, WrongJournal, check_history
 from dispatch.register import Act, Register, RegisterReader, order
+from protocols.errors import Reason
+from protocols.event import Category, Event, Format, Qualifier
 from receiver.delivered import Delivered
 from receiver.journal import JournalReader
 from tests.conftest import sia
@@ -88,6 +90,29 @@ async def test_an_emptied_redis_holds_afterwards_what_it_held(
             await here.dispatched(redis)
             await copied(here, queue)
     assert seen(await queue.open_alarms(1000)) == before
+
+
+async def test_what_a_refused_frame_reported_is_raised_again_by_a_refill(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    """It was raised because of a refusal before it, whose own alarm is closed: a refill has to begin there all the same."""
+    hold_up = Event("1001", Format.SIA, "HA", Qualifier.NEW, Category.HOLD_UP)
+    async with here.followed():
+        await here.take(*(burglary(n, 100) for n in range(50, 60)))
+        await here.refuse("1001", Reason.OLD_TIME)
+        await here.dispatched(redis)
+        await close_some(queue, 1, 1)
+        await here.take(burglary(2, 100))
+        await here.refuse("1001", Reason.OLD_TIME, hold_up)
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+        events = await queue.events(here.id(13), 0, -1)
+        assert [event["code"] for event in events] == ["refused_old_time", "HA"]
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
+    assert await queue.events(here.id(13), 0, -1) == events
+    assert len(await redis.keys("*:alarm:*")) == 3
 
 
 async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(

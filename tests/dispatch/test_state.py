@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.state import ACCOUNTS_KEPT, FRAMES_KEPT, REPEAT_S, SiteState, decode, encode
+from dispatch.state import ACCOUNTS_KEPT, FRAMES_KEPT, REFUSED_KEPT, REPEAT_S, Heard, Refused, SiteState, decode, encode
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -71,12 +71,51 @@ def test_the_accounts_heard_last_are_kept() -> None:
     assert "0" not in state.heard
 
 
+def test_a_refusal_knows_the_first_and_the_last_of_its_kind_until_a_frame_is_accepted() -> None:
+    state, before = SiteState().refuse("12ab", "refused_old_time", "j-1")
+    assert before is None
+    state, before = state.refuse("12AB", "refused_old_time", "j-2")
+    assert before == Refused("j-1", "j-1")
+    state, before = state.refuse("12ab", "refused_plain", "j-3")
+    assert before is None
+    state, before = state.refuse("12ab", "refused_old_time", "j-4")
+    assert before == Refused("j-1", "j-2")
+    assert state.refuse("99", "refused_old_time", "j-5")[1] is None
+    assert state.accept("99") is state
+    assert state.accept("12Ab") == SiteState()
+    assert state.accept("12ab").refuse("12ab", "refused_old_time", "j-6")[1] is None
+
+
+def test_what_is_heard_and_what_is_refused_leave_each_other_alone() -> None:
+    state, _ = hear_all("A").refuse("1234", "refused_plain", "j-9")
+    state, original = state.hear("1234", "A", "j-10", NOW)
+    assert original == "j-A0"
+    assert state.refuse("1234", "refused_plain", "j-11")[1] == Refused("j-9", "j-9")
+    assert state.accept("1234").heard == state.heard
+
+
+def test_the_accounts_refused_last_are_kept() -> None:
+    state = SiteState()
+    for number in (*range(REFUSED_KEPT), 0, REFUSED_KEPT):
+        state, _ = state.refuse(str(number), "refused_plain", "j-1")
+    assert len(state.refused) == REFUSED_KEPT
+    assert "0" in state.refused
+    assert "1" not in state.refused
+
+
+def test_a_state_of_before_refusals_were_remembered_is_read() -> None:
+    assert decode('{"h":{"1234":[["A",7,"j-1"]]}}') == SiteState({"1234": (Heard("A", 7, "j-1"),)})
+
+
 @given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4), st.datetimes(timezones=st.just(UTC)))))
 def test_any_past_stays_within_its_bounds_and_is_read_back(frames: list[tuple[str, str, datetime]]) -> None:
     state = SiteState()
     for n, (account, identity, now) in enumerate(frames):
+        if n % 3 == 0:
+            state, _ = state.refuse(account, identity, f"j-{n}")
         state, _ = state.hear(account, identity, f"j-{n}", now)
     assert len(state.heard) <= ACCOUNTS_KEPT
+    assert len(state.refused) <= REFUSED_KEPT
     assert all(0 < len(kept) <= FRAMES_KEPT for kept in state.heard.values())
     assert decode(encode(state)) == state
 

@@ -1,43 +1,83 @@
+import re
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
+from protocols.link import Policy
 from receiver import accounts
-from receiver.accounts import Account
+from receiver.accounts import Account, AccountAt
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "configs" / "accounts"
+README = Path(__file__).parents[2] / "README.md"
+FIXTURES = README.parent / "fixtures" / "configs" / "accounts"
 MISTAKES = sorted((FIXTURES / "mistakes").iterdir())
+
+
+def key(number: int) -> Policy:
+    """A policy to be told from others."""
+    return Policy(keys=(bytes([number]) * 16,))
 
 
 def test_the_good_folder_is_read_and_hidden_and_other_files_are_not() -> None:
     loaded, mistakes = accounts.load(FIXTURES / "good")
     assert not mistakes
-    assert len(loaded) == 4
-    assert loaded.find("ip", None, "0", "0042") == Account("0042")
-    assert loaded.find("ip", None, "0", "42") == Account("42")
-    assert loaded.find("ip", None, "0", "042") is None
+    assert len(loaded) == 7
+    assert loaded.policy("ip", None, "0", "0042") == Policy()
+    assert loaded.policy("ip", None, "0", "42") == Policy()
+    assert loaded.policy("ip", None, "0", "042") is None
+
+
+def test_what_is_written_of_an_account_becomes_its_policy() -> None:
+    loaded, _ = accounts.load(FIXTURES / "good")
+    assert loaded.policy("ip", None, "0", "a1b2") == Policy(
+        keys=(bytes.fromhex("00112233445566778899AABBCCDDEEFF"),),
+        time="ignore",
+        time_zone=ZoneInfo("Europe/Paris"),
+        heartbeat=frozenset({"RP", "602"}),
+    )
+    assert loaded.policy("ip", None, "0", "5001") == Policy(keys=(b"a key of sixteen", b"and the old key, of 32 letters.."))
+    assert loaded.policy("ip", None, "0", "5002") == Policy(keys=(b"a key of sixteen",), time="enforce_plain")
+
+
+def test_equal_policies_are_one_object(tmp_path: Path) -> None:
+    row = '{"number": "%d", "key": "ascii:a key of sixteen", "time_zone": "Europe/Paris", "heartbeat": ["RP"]}'
+    (tmp_path / "bulk.jsonl").write_text("\n".join(row % number for number in range(9)) + '\n{"number": "9"}\n{"number": "10"}')
+    loaded, _ = accounts.load(tmp_path)
+    assert len({id(loaded.policy("ip", None, "0", str(number))) for number in range(9)}) == 1
+    assert loaded.policy("ip", None, "0", "9") is loaded.policy("ip", None, "0", "10")
+
+
+def test_an_account_shows_no_key() -> None:
+    written = Account("1234", "ip", key="ascii:a key of sixteen")
+    assert "sixteen" not in f"{written} {written!r} {written.__rich_repr__()} {[written]}"
+    assert repr(written) == "Account(account 1234, listener ip)"
 
 
 def test_the_most_specific_account_is_found_without_case() -> None:
-    loaded, _ = accounts.load(FIXTURES / "good")
-    assert loaded.find("ip", "1", "a", "1234") == Account("1234", listener="ip", receiver="1", line="A")
-    assert loaded.find("ip", None, "a", "1234") == Account("1234")
-    assert loaded.find("ip2", "1", "A", "1234") == Account("1234")
+    loaded = accounts.Accounts()
+    loaded.add(AccountAt("1234"), key(1))
+    loaded.add(AccountAt("1234", listener="ip", receiver="1", line="A"), key(2))
+    assert loaded.policy("ip", "1", "a", "1234") == key(2)
+    assert loaded.policy("ip", None, "a", "1234") == key(1)
+    assert loaded.policy("ip2", "1", "A", "1234") == key(1)
 
 
 def test_more_places_named_are_more_specific_and_listener_goes_first() -> None:
     loaded = accounts.Accounts()
-    for account in (
-        Account("ab", line="1"),
-        Account("ab", receiver="1"),
-        Account("ab", listener="ip"),
-        Account("ab", receiver="1", line="1"),
+    for n, account in enumerate(
+        (
+            AccountAt("ab", line="1"),
+            AccountAt("ab", receiver="1"),
+            AccountAt("ab", listener="ip"),
+            AccountAt("ab", receiver="1", line="1"),
+        )
     ):
-        assert loaded.add(account) is None
-    assert loaded.find("ip", "1", "1", "AB") == Account("ab", receiver="1", line="1")
-    assert loaded.find("ip", "1", "2", "AB") == Account("ab", listener="ip")
-    assert loaded.find("ip2", "1", "2", "AB") == Account("ab", receiver="1")
-    assert loaded.find("ip2", "2", "2", "AB") is None
+        assert loaded.add(account, key(n)) is None
+    assert loaded.policy("ip", "1", "1", "AB") == key(3)
+    assert loaded.policy("ip", "1", "2", "AB") == key(2)
+    assert loaded.policy("ip2", "1", "2", "AB") == key(1)
+    assert loaded.policy("ip2", "2", "2", "AB") is None
 
 
 def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
@@ -98,3 +138,9 @@ def test_a_file_full_of_mistakes_is_not_told_to_its_end(tmp_path: Path) -> None:
     _, mistakes = accounts.load(tmp_path)
     assert len(mistakes) == 1001
     assert "the rest of this file was not read" in mistakes[-1].message
+
+
+def test_the_readme_explains_each_key() -> None:
+    table = README.read_text().partition("| key of an account |")[2].partition("\n\n")[0]
+    told = [word for row in table.splitlines()[2:] for word in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert told == [field.name for field in msgspec.structs.fields(Account)]

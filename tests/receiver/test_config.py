@@ -138,4 +138,4 @@ def test_the_files_that_a_newcomer_gets_have_no_mistake() -> None:
     loaded = config.load(FIXTURES / "first" / "arcgate.toml")
     panels, mistakes = accounts.load(loaded.accounts)
     assert not mistakes
-    assert panels.find(loaded.listeners[0].name, None, "0", "1234")
+    assert panels.policy(loaded.listeners[0].name, None, "0", "1234")
