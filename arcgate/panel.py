@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import itertools
 import sys
 import time
 from typing import Annotated, Any, Final, Literal
@@ -185,16 +186,16 @@ async def _send_all(  # noqa: PLR0913, PLR0917 - what to send, how, and how to t
     """Send each frame and wait for its reply; after a missing one the rest is not sent: a late reply could be taken for it."""
     line = await open_line(options, tls_context(options))
     begun = time.perf_counter()
-    n = 0
-    while not count or n < count:
-        if rate:
-            await asyncio.sleep(begun + n / rate - time.perf_counter())
-        trips.append(trip := await panel.report(frame, line))
-        _tell(trip, json=json, one_by_one=one_by_one)
-        if not trip.reply:
-            return
-        n += 1
-    line.close()
+    try:
+        for n in itertools.count() if not count else range(count):
+            if rate:
+                await asyncio.sleep(begun + n / rate - time.perf_counter())
+            trips.append(trip := await panel.report(frame, line))
+            _tell(trip, json=json, one_by_one=one_by_one)
+            if not trip.reply:
+                return
+    finally:
+        await line.close()
 
 
 def _tell(trip: Trip, *, json: bool, one_by_one: bool) -> None:

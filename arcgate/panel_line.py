@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_REPLY: Final = "no reply: the receiver does not take this frame, or cannot store it; its log says why"
 _SHOWN_BYTES: Final = 100
+_CLOSE_S_MAX: Final = 1.0
 
 
 class LineError(Exception):
@@ -35,6 +36,7 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self._link = Dc09().link()
         self._reply: asyncio.Future[bytes] | None = None
+        self._ended = asyncio.Event()
         self.broken = ""
         """Why it is of no use any more."""
 
@@ -82,6 +84,7 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
+        self._ended.set()
         self._break(f"no reply: {exc}" if exc else "no reply: the receiver closed the connection")
 
     def _break(self, why: str) -> None:
@@ -90,9 +93,14 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
         if self._reply and not self._reply.done():
             self._reply.set_exception(LineError(self.broken))
 
-    def close(self) -> None:
-        """Hang up."""
+    async def close(self) -> None:
+        """Hang up, and wait until that is done."""
         self._transport.close()
+        try:
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await self._ended.wait()
+        except TimeoutError:  # a TLS peer that does not say goodbye
+            self._transport.abort()
 
 
 async def open_line(options: PanelOptions, tls: ssl.SSLContext | None) -> Line:

@@ -158,6 +158,8 @@ async def play(plan: Plan, options: PanelOptions, key: bytes, tally: Tally) -> f
             if (wait := begun + at - time.perf_counter()) > 0:
                 await asyncio.sleep(wait)
             while line.broken:
+                if time.perf_counter() - begun > plan.seconds:
+                    return
                 await asyncio.sleep(REOPEN_S)
                 with suppress(LineError):
                     line = await open_one()
@@ -165,9 +167,9 @@ async def play(plan: Plan, options: PanelOptions, key: bytes, tally: Tally) -> f
             trip = await panel.report(frame, line)
             tally.note(trip)
             if not trip.reply:  # a late one would be taken for the next frame's
-                line.close()
+                await line.close()
                 line.broken = line.broken or NO_REPLY
-        line.close()
+        await line.close()
 
     try:
         async with asyncio.timeout(plan.seconds + 2 * options.timeout), asyncio.TaskGroup() as group:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from arcgate.key import KEY_HELP, read_key
-from arcgate.shim import Dialect
+from protocols.dc09 import Dialect
 
 DIALECTS: Final = ", ".join(filter(None, get_args(Dialect)))
 T = TypeVar("T", bound=msgspec.Struct)

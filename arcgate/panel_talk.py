@@ -8,13 +8,14 @@ A pretend panel's conversation: it numbers its frames, has a clock, encrypts, an
 
 import time
 from datetime import UTC, datetime, timedelta
+from secrets import token_hex
+from typing import cast
 
 import msgspec
 
 from arcgate.panel_line import NO_REPLY, Line, LineError
 from arcgate.panel_options import PanelOptions
-from arcgate.shim import build, read_reply
-from protocols.dc09 import Frame, build_reply
+from protocols.dc09 import Dialect, Frame, build, build_reply, read_reply
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class Panel:
     def __init__(self, options: PanelOptions, key: bytes) -> None:
         """key: of AES; empty: it speaks in the clear."""
         self._options, self._key = options, key
+        self._dialect = cast("Dialect", options.dialect)
         self._sequence = options.sequence
         self._ahead = timedelta(seconds=options.ahead)
 
@@ -55,7 +57,7 @@ class Panel:
     async def _send(self, frame: Frame, line: Line) -> tuple[Trip, Frame | None]:
         if self._options.timestamp:
             frame = msgspec.structs.replace(frame, timestamp=datetime.now(UTC) + self._ahead)
-        sent = build(frame, key=self._key, dialect=self._options.dialect)
+        sent = build(frame, key=self._key, pad=token_hex(8).encode(), dialect=self._dialect)
         begun = time.perf_counter()
         try:
             reply = await line.ask(sent, self._options.timeout)
