@@ -57,7 +57,7 @@ class Panel:
     async def _send(self, frame: Frame, line: Line) -> tuple[Trip, Frame | None]:
         if self._options.timestamp:
             frame = msgspec.structs.replace(frame, timestamp=datetime.now(UTC) + self._ahead)
-        sent = build(frame, key=self._key, pad=token_hex(8).encode(), dialect=self._dialect)
+        sent = build(frame, key=self._key, pad=token_hex(8).encode() if self._key else b"", dialect=self._dialect)
         begun = time.perf_counter()
         try:
             reply = await line.ask(sent, self._options.timeout)

@@ -176,7 +176,7 @@ def table(median: dict[str, float]) -> Table:
         told = ", ".join(f"{name} {value:,.0f} µs" for name, value in zip(NAMES[1:], others, strict=True))
         rows.add_row(f"decoding alone{kind}", f"{here:,.1f} µs", told, f"{min(others) / here:.1f}", "", "")
     rows.add_row(
-        "one panel alone, ACK p50", f"{alone:.2f} ms", f"fdatasync {sync:.2f} ms", f"+{alone - sync:.2f} ms", "+0.50 ms", ""
+        "one panel alone, ACK p50", f"{alone:.2f} ms", f"fdatasync {sync:.2f} ms", f"{alone - sync:+.2f} ms", "+0.50 ms", ""
     )
     rows.add_row("panel to claimable, sustained", f"{median['end to end']:,.0f}/s", "", "", "10,000/s", "20,000/s")
     rows.add_row(
