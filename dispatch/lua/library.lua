@@ -15,7 +15,7 @@
 --                           owner fence lease_until while claimed; closed_at outcome note once closed (owner and fence stay);
 --                           act: the id, in p:acts, of the last act applied to it
 --   p:events:<id>   list    the alarm's events (JSON), in the order of joining, never rewritten
---   p:seen:<id>     hash    event id -> how many times it was received; also ids of events of closed alarms that are repeated in this one
+--   p:seen:<id>     hash    event id -> how many times it was received; of an event of a closed alarm, repeated in this one: the id it has here
 --   p:waiting       zset    alarm id, score = priority * 1e13 + opened_at: most urgent first, then oldest
 --   p:claimed       zset    alarm id, score = the end of its lease
 --   p:opened:<journal>  zset  the open alarms that an entry of this journal opened, score = that entry's position, or that of

@@ -142,14 +142,15 @@ local function place(p, change, open, flood, event)
   local repeated = event[REPEAT_OF]
   local alarm = repeated and (holder(open, repeated) or holder(flood, repeated))
   if alarm then
-    redis.call('HINCRBY', alarm.seen, repeated, 1)
+    local count = redis.call('HGET', alarm.seen, repeated)
+    redis.call('HINCRBY', alarm.seen, tonumber(count) and repeated or count, 1)
     redis.call('HINCRBY', alarm.key, 'repeats', 1)
     return alarm, 'repeated'
   end
   local what
   alarm, what = put_anew(p, change, open, flood, event)
   if alarm and what then
-    if repeated then redis.call('HSETNX', alarm.seen, repeated, 1) end -- so that the next repetition is counted here
+    if repeated then redis.call('HSETNX', alarm.seen, repeated, event[ID]) end -- so that the next one is counted there
     if event[NEEDS] then keep_from(p, alarm, event) end
   end
   return alarm, what

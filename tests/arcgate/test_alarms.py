@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from arcgate.alarm_view import event_table
 from arcgate.alarm_watch import changes
 from arcgate.ask import QueueAway, load, open_queue
 from dispatch.alarm import Alarm, AlarmState, Priority
@@ -189,3 +190,17 @@ def test_the_first_look_tells_what_is_open_and_later_ones_what_opened_or_was_clo
     assert changes(None, {alarm.id: alarm}, []) == [("open", alarm)]
     assert changes({}, {alarm.id: alarm}, []) == [("opened", alarm)]
     assert changes({alarm.id: alarm}, {}, [alarm]) == [("closed", alarm)]
+
+
+@pytest.mark.parametrize(
+    ("text", "mark", "shown"),
+    [
+        ("Shop door", "", "Shop door"),
+        ("Shop door", "refused: 3 h old", "Shop door (refused: 3 h old)"),
+        (None, "refused: 3 h old", "(refused: 3 h old)"),
+        ("Reports are being refused: 3 h old", "3 h old", "Reports are being refused: 3 h old"),
+    ],
+)
+def test_what_was_wrong_with_a_frame_stands_by_its_event(text: str | None, mark: str, shown: str) -> None:
+    event = {"received_at": "2026-03-02T12:00:00Z", "code": "BA", "label": "Burglary", "text": text, "mark": mark}
+    assert [str(cell) for cell in event_table([event]).columns[4].cells] == [shown]

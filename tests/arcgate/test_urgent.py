@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.journal import Journal, Report
 from tests.conftest import ARCGATE, CONFIG, Gateway, sia
@@ -216,3 +218,18 @@ async def test_what_is_damaged_is_told_and_passed_over(home: Path) -> None:
         rest = await watch.told(len(readable) - 1)
         assert "Entry 99 of the journal cannot be read" in await watch.said()
     assert [event["position"] for event in first + rest] == readable
+
+
+async def test_a_hold_up_with_a_time_that_is_refused_again_is_shown_marked(home: Path) -> None:
+    """As dispatch would raise it: from the second refusal on, once."""
+    error = FrameError(Reason.OLD_TIME, "its time is 3 h old")
+    told = Event("1234", Format.ARCGATE, "refused_old_time", Qualifier.NEW, Category.GENERATED, text="Reports are being refused")
+    refused = msgspec.structs.replace(report(told, identity="X"), events=(told, HOLD_UP), error=error)
+    await keep(home, refused, refused, refused)
+    async with watching(home, "--urgent", "--json", "--after", "0") as watch:
+        second, third = await watch.told(2)
+        assert (second["position"], second["code"], second["mark"]) == (2, "HA", "refused: its time is 3 h old")
+        assert (second["repeat_of"], third["repeat_of"]) == (None, second["id"])
+    async with watching(home, "--urgent", "--after", "0") as watch:
+        assert "LIFE" in await watch.line()
+        assert "refused: its time is 3 h old" in await watch.line()

@@ -112,7 +112,9 @@ async def test_a_repeat_is_counted_on_its_alarm_and_raised_anew_once_that_is_clo
     assert (placed.what, placed.alarm) == ("joined", event(2).id)
 
 
-async def test_a_repeat_that_was_raised_anew_is_counted_there_from_then_on(queue: AlarmQueue, follower: Follower) -> None:
+async def test_a_repeat_that_was_raised_anew_is_counted_there_from_then_on(
+    queue: AlarmQueue, follower: Follower, redis: Redis, centre: str
+) -> None:
     """A panel that repeats on after the close makes one more alarm with a count, not one more event each time."""
     await follower.put("s", event(1))
     alarm = await claim(queue)
@@ -121,6 +123,7 @@ async def test_a_repeat_that_was_raised_anew_is_counted_there_from_then_on(queue
     assert what == ["opened", "repeated", "repeated", "repeated"]
     (now,) = await queue.open_alarms(10)
     assert (now.id, now.events, now.repeats) == (event(2).id, 1, 3)
+    assert await redis.hget(f"{{arcgate:{centre}}}:seen:{now.id}", event(2).id) == b"4"
     await follower.put("s2", event(6))
     await follower.put("s2", event(7, repeat_of="another journal-000000000009-0"))
     (placed,) = await follower.put("s2", event(8, repeat_of="another journal-000000000009-0"))
