@@ -13,9 +13,10 @@ Link protocol: SIA DC-09, the IP event report, as panels really speak it.
 from protocols.dc09.build import build, build_nak, build_reply
 from protocols.dc09.explain import explain, read_reply
 from protocols.dc09.frame import DIALECTS, FRAME_BYTES_MAX, Dialect, Frame
+from protocols.dc09.layout import layout
 from protocols.dc09.link import Dc09Link
 from protocols.dc09.read import Rules
-from protocols.link import Policies, Policy
+from protocols.link import Part, Policies, Policy
 
 __all__ = (
     "DIALECTS",
@@ -42,3 +43,7 @@ class Dc09(Rules, frozen=True, kw_only=True, tag_field="protocol", tag="dc09", f
     def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:
         """Return the fields of a raw frame, refused or not, opened where the policy has its key; None where it is no frame."""
         return explain(frame, policy)
+
+    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:
+        """Return what each byte of a raw frame is, in words; none where it is no frame."""
+        return layout(frame, policy)
