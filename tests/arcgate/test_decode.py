@@ -18,7 +18,7 @@ from protocols.link import escape, unescape
 from tests.arcgate.test_pcap import ethernet, ipv4, pcap, tcp
 from tests.conftest import ARCGATE, run_arcgate, sia
 
-VECTORS = Path(__file__).parents[2] / "fixtures" / "dc09" / "frames.jsonl"
+FRAMES = Path(__file__).parents[2] / "fixtures" / "dc09" / "frames.jsonl"
 BURGLARY = r'\n90D8002A"SIA-DCS"0001L0#0123[#0123|Nri1BA3|Ahello]\r'
 
 
@@ -62,12 +62,19 @@ def test_a_frame_is_told_field_by_field_with_its_events_and_reply() -> None:
     assert told["error"] is None
 
 
-def test_all_vectors_on_stdin_are_told_one_line_each_in_their_order() -> None:
-    rows = [json.loads(line) for line in VECTORS.read_text().splitlines()]
-    rows = [row for row in rows if row["received"] != "rejected"]
-    told = decode(stdin=b"".join(unescape(row["frame"]) for row in rows))
-    assert [(line["received"], line["reply"]) for line in told] == [(row["received"], row["reply"]) for row in rows]
-    assert [line["frame"]["data"] for line in told] == [row["fields"]["data"] for row in rows]
+VECTORS = [row for row in map(json.loads, FRAMES.read_text().splitlines()) if not row.keys() & {"policy", "rules"}]
+
+
+@pytest.mark.parametrize("row", VECTORS, ids=lambda row: str(row["name"]))
+def test_every_vector_is_told_with_its_fields_reply_and_reason(row: dict[str, Any]) -> None:
+    words = [*(("--key", f"hex:{row['key']}") if row.get("key") else ()), *(("--now", row["now"]) if "now" in row else ())]
+    told = decode(*words, stdin=unescape(row["frame"]), refused=row["received"] == "rejected")
+    assert told[-1]["received"] == row["received"]
+    assert (told[-1]["error"] or {}).get("reason") == row.get("reason")
+    assert told[-1]["reply"] == row["reply"] or f'"{row["reply"]}"' in told[-1]["reply"]
+    assert set(told[-1]["dialects"]) >= set(row.get("dialects", ()))
+    for field, value in row.get("fields", {}).items():
+        assert told[-1]["frame"][field] == value, field
 
 
 def test_a_refused_frame_shows_its_fields_and_why() -> None:
