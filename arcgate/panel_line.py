@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NO_REPLY: Final = "no reply: the receiver does not take this frame, or cannot store it; its log says why"
 _SHOWN_BYTES: Final = 100
+_HEAD_BYTES: Final = 10
 _CLOSE_S_MAX: Final = 1.0
 
 
@@ -36,6 +37,8 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self._link = Dc09().link()
         self._reply: asyncio.Future[bytes] | None = None
+        self._cut = False
+        """Whether a part of a reply has come."""
         self._ended = asyncio.Event()
         self.broken = ""
         """Why it is of no use any more."""
@@ -61,16 +64,25 @@ class Line(asyncio.Protocol, asyncio.DatagramProtocol):
             self._reply = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came on a stream."""
-        self._take(self._link.receive(data, datetime.now(UTC)))
+        """Take what came on a stream. A whole reply at once is what nearly always comes: it need not be cut, nor read twice."""
+        if not self._cut and data[:1] == b"\n" and len(data) > _HEAD_BYTES and data.find(b"\r") == len(data) - 1:
+            self._give(data)
+            return
+        received = self._link.receive(data, datetime.now(UTC))
+        self._cut = not received
+        self._take(received)
 
     def datagram_received(self, data: bytes, _addr: object) -> None:
         """Take a datagram: all of a reply is in it."""
         self._take(self._link.receive(data, datetime.now(UTC)) + self._link.finish())
 
     def _take(self, received: "list[Received]") -> None:
-        if received and self._reply and not self._reply.done():
-            self._reply.set_result(received[0].frame)
+        if received:
+            self._give(received[0].frame)
+
+    def _give(self, reply: bytes) -> None:
+        if self._reply and not self._reply.done():
+            self._reply.set_result(reply)
 
     def _end_waiting(self) -> None:
         """Nothing came in time, or bytes of which no reply became."""
