@@ -11,6 +11,7 @@ a name: `DIALECTS`.
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, Literal, get_args
 from zoneinfo import ZoneInfo
 
@@ -124,18 +125,27 @@ def moment(timestamp: str, zone: ZoneInfo | None = None, now: datetime | None = 
     Read HH:MM:SS,MM-DD-YYYY; None where it is no time.
 
     zone: that of the panel's clock; None: UTC. now: where the clock goes back, an hour comes twice, and the one nearer to now
-    is meant. The result may be in any zone.
+    is meant.
     """
+    sent = _utc(timestamp)
+    if sent is None or zone is None:
+        return sent
+    try:
+        first, second = (sent.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    except OverflowError:  # the end of all calendars
+        return None
+    return second if now is not None and abs(second - now) < abs(first - now) else first
+
+
+@lru_cache(maxsize=256)
+def _utc(timestamp: str) -> datetime | None:
+    """Read it as UTC. Thousands of panels send the same second."""
     if _TIME.fullmatch(timestamp) is None:
         return None
     try:
-        sent = datetime.fromisoformat(f"{timestamp[15:]}-{timestamp[9:14]}T{timestamp[:8]}+00:00")
-        if zone is None:
-            return sent
-        first, second = (sent.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    except (ValueError, OverflowError):  # no such day or hour; or the end of all calendars
+        return datetime.fromisoformat(f"{timestamp[15:]}-{timestamp[9:14]}T{timestamp[:8]}+00:00")
+    except ValueError:  # no such day or hour
         return None
-    return second if now is not None and abs(second - now) < abs(first - now) else first
 
 
 def stamp(at: datetime) -> str:

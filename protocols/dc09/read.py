@@ -43,6 +43,7 @@ _PLAIN: Final = (
 _HEADER: Final = 'the header cannot be read: {!r}; it should be "id" seq Rrcvr Lpref #acct [data]'
 _ANSWER: Final = "{} is a receiver's answer; an answer to it would make a loop"
 _TOKEN: Final = "the token {!r} is in no list of DC-09: the panel is answered DUH, which means not understood"
+_STRANGER: Final = "no account {} is known here, and this listener is silent to such: add it to accounts/"
 _NO_KEY: Final = (
     'the frame is encrypted, and account {} has no key here: give it the panel\'s, key = "hex:..." or "ascii:...", or switch '
     "encryption off in the panel"
@@ -78,12 +79,10 @@ class _Opened(msgspec.Struct, gc=False):
 
 
 class _Refusal(Exception):  # noqa: N818 - no error: the way out at the first no; it never leaves this file
-    def __init__(
-        self, reason: Reason, message: str, reply: bytes = b"", events: tuple[Event, ...] = (), content: str = ""
-    ) -> None:
-        """Keep why. events: those of the frame, where they may still be raised. content: what identifies it, once opened."""
+    def __init__(self, reason: Reason, message: str, reply: bytes = b"", events: tuple[Event, ...] = ()) -> None:
+        """Keep why. events: those of the frame, where they may still be raised."""
         super().__init__()
-        self.error, self.reply, self.events, self.content = FrameError(reason, message), reply, events, content
+        self.error, self.reply, self.events = FrameError(reason, message), reply, events
 
 
 class Reader:
@@ -92,6 +91,7 @@ class Reader:
     def __init__(self, policies: Policies, rules: Rules) -> None:
         """Take what the centre says of its accounts, and of this listener."""
         self._policies, self._rules = policies, rules
+        self._of_strangers = _USUAL if rules.unknown_accounts == "raise" else None
 
     def read(  # noqa: C901, PLR0912 - the questions in their order, one branch each
         self,
@@ -110,22 +110,21 @@ class Reader:
         try:
             string = body.decode()
         except UnicodeDecodeError:
-            string, named = text(body)
-            dialects += named
+            string, dialects = text(body)[0], (*dialects, "cp1252")
         match = BODY.match(string)
         if match is None:
             return Rejected(frame, FrameError(Reason.MALFORMED, _HEADER.format(string[:40])))
         star, token, regular, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
         if token in ANSWERS:
-            return Rejected(
-                frame, FrameError(Reason.ANSWER, f"{token} is a receiver's answer; an answer to it would make a loop")
-            )
+            return Rejected(frame, FrameError(Reason.ANSWER, _ANSWER.format(token)))
         account, data, mark, key, pad, ahead_s = account or "", data or "", "", b"", "", None
         try:
-            policy = self._policies(receiver, line, account) or self._stranger(account)
+            policy = self._policies(receiver, line, account) or self._of_strangers
+            if policy is None:
+                raise _Refusal(Reason.UNKNOWN_ACCOUNT, _STRANGER.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if star:
                 opened = self._open(match, policy, binary)
-                data, blocks, timestamp, rest = opened.data, opened.extended, opened.timestamp, ""
+                data, inner, blocks, timestamp, rest = opened.data, None, opened.extended, opened.timestamp, ""
                 dialects, key, pad, mark = dialects + opened.dialects, opened.key, opened.pad, opened.mark
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
@@ -135,27 +134,21 @@ class Reader:
                 dialects += _departures(token, echo, receiver, line, account, data, rest)
             if dialects:
                 mark = self._judge(dialects, mark)
-            content = f'"{token}"{echo}[{data}]{blocks or ""}{rest}'
-            events = () if token in LINK_TESTS else self._events(token, receiver, line, account, data, blocks, rest, policy, now)
+            events: tuple[Event, ...] = ()
+            if token not in LINK_TESTS:
+                events = self._events(token, receiver, line, account, data, inner, blocks, rest, policy, now)
             if timestamp or policy.time == "enforce_plain" or (star and policy.time == "enforce"):
-                ahead_s, trouble = self._check_time(timestamp, star, policy, events, content, now, binary)
-                if trouble:
-                    mark = f"{trouble}; {mark}" if mark else trouble
+                ahead_s, trouble = self._check_time(timestamp, star, policy, events, now, binary)
+                mark = f"{trouble}; {mark}" if trouble and mark else trouble or mark
             if token not in REPORTS and token not in LINK_TESTS:
                 raise _Refusal(Reason.UNKNOWN_TOKEN, _TOKEN.format(token), build_reply(b"DUH", echo, binary))  # noqa: TRY301 - the way out
         except _Refusal as refusal:
-            return _refuse(frame, match, refusal)
+            return _refuse(frame, match, refusal, f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
         reply = build_sealed_ack(echo, key, pad, now, binary=binary) if key else build_reply(b"ACK", echo, binary)
-        if not events or (policy.heartbeat and all(event.code in policy.heartbeat for event in events)):
+        if not events:
             return LinkTest(frame, account, reply, receiver, line, mark, dialects, ahead_s)
-        return Message(frame, events, reply, _identity(content), mark, dialects, ahead_s)
-
-    def _stranger(self, account: str) -> Policy:
-        """Give the policy of an account that the centre does not know, or refuse it."""
-        if self._rules.unknown_accounts == "silence":
-            message = f"no account {account} is known here, and this listener is silent to such: add it to accounts/"
-            raise _Refusal(Reason.UNKNOWN_ACCOUNT, message)
-        return _USUAL
+        identity = _identity(f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
+        return Message(frame, events, reply, identity, mark, dialects, ahead_s)
 
     def _open(self, match: re.Match[str], policy: Policy, binary: bool) -> _Opened:  # noqa: FBT001 - passed on
         """Open an encrypted frame with a key of its account, or refuse it."""
@@ -195,7 +188,6 @@ class Reader:
         star: str,
         policy: Policy,
         events: tuple[Event, ...],
-        content: str,
         now: datetime,
         binary: bool,  # noqa: FBT001 - passed on
     ) -> tuple[float | None, str]:
@@ -208,7 +200,7 @@ class Reader:
         ahead_s, trouble = clock.check(timestamp, policy.time_zone, now) if timestamp else (None, "its time is missing")
         if trouble and (policy.time == "enforce_plain" or (star and policy.time == "enforce")):
             nak = build_nak(now, self._rules.nak, binary=binary)
-            raise _Refusal(Reason.OLD_TIME, f"{trouble}; it is answered NAK, with the right time", nak, events, content)
+            raise _Refusal(Reason.OLD_TIME, f"{trouble}; it is answered NAK, with the right time", nak, events)
         return ahead_s, trouble
 
     def _events(  # noqa: PLR0913, PLR0917 - the fields of a frame
@@ -218,28 +210,36 @@ class Reader:
         line: str,
         account: str,
         data: str,
+        inner: str | None,
         blocks: str | None,
         rest: str,
         policy: Policy,
         now: datetime,
     ) -> tuple[Event, ...]:
-        """Read the content by its token; what cannot be read is one unknown event, so that it is raised and not lost."""
-        inner, bar, content = data.partition("|")
-        if not bar or (inner and inner[0] != "#"):  # no inner account: a bar is part of the content
-            inner, content = "", data
+        """
+        Read the content by its token; what cannot be read is one unknown event, so that it is raised and not lost.
+
+        inner: the account at the head of the data, where it is that of the header. Empty where all of it is a heartbeat.
+        """
+        if inner:
+            content = data[len(inner) :]
+        else:
+            inner, bar, content = data.partition("|")
+            if not bar or (inner and inner[0] != "#"):  # no inner account: a bar is part of the content
+                inner, content = "", data
+            account = account or inner[1:]
         pairs: tuple[tuple[str, str], ...] = ()
         at = None
         if blocks:
             pairs = extended.read(blocks, self._rules.url_schemes)
             at = next((moment(value, policy.time_zone, now) for key, value in pairs if key == "H"), None)
-        account = account or inner[1:]
         events: tuple[Event, ...] = ()
         if token == "SIA-DCS":
             events = sia.parse(content, now, account, receiver, line, at, pairs)
         elif token == "ADM-CID":
             events = contact_id.parse(content, account, receiver, line, at, pairs)
         if events:
-            return events
+            return () if policy.heartbeat and all(event.code in policy.heartbeat for event in events) else events
         unread = f"{token} {data}{rest}".rstrip()
         known = (receiver, line, None, None, None, at, unread, pairs)
         return (Event(account, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, *known),)
@@ -280,7 +280,7 @@ def _wrong_key(keys: tuple[bytes, ...], digits: str, account: str) -> str:
     )
 
 
-def _refuse(frame: bytes, match: re.Match[str], refusal: _Refusal) -> Rejected:
+def _refuse(frame: bytes, match: re.Match[str], refusal: _Refusal, content: str) -> Rejected:
     """Refuse a frame whose checksum fits: it may be a hold-up, so it is told to whoever watches the account."""
     account, error = match["account"], refusal.error
     if not account or error.reason is Reason.UNKNOWN_ACCOUNT:
@@ -288,8 +288,6 @@ def _refuse(frame: bytes, match: re.Match[str], refusal: _Refusal) -> Rejected:
     code, told = f"refused_{error.reason}", f"Reports are being refused: {error.message}"
     place = (match["receiver"], match["line"])
     event = Event(account, Format.ARCGATE, code, Qualifier.NEW, Category.GENERATED, *place, text=told)
-    end = match.start("timestamp")
-    content = refusal.content or (match.string if end < 0 else match.string[: end - 1])
     return Rejected(frame, error, refusal.reply, (event, *refusal.events), _identity(f"{error.reason}:{content}"))
 
 
