@@ -2,7 +2,7 @@
 
 import typer
 
-from arcgate import alarms, codes, decode, journal, panel, register, run, status
+from arcgate import alarms, codes, decode, journal, panel, register, run, status, watch
 
 app = typer.Typer(
     name="arcgate",
@@ -12,7 +12,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,  # a local may be a key or a phone number
 )
-for verbs in (run, status, alarms, journal, register, panel, decode, codes):
+for verbs in (run, status, alarms, journal, register, panel, decode, codes, watch):
     verbs.register(app)
 
 

@@ -65,7 +65,7 @@ def watch(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
     """
     import asyncio
 
-    from arcgate.watch import follow
+    from arcgate.alarm_watch import follow
 
     with suppress(KeyboardInterrupt):
         asyncio.run(follow(config_file, json=json))

@@ -1,19 +1,38 @@
-"""`arcgate decode`: what each run of bytes is, for an integrator who has a frame and a question."""
+"""
+`arcgate decode`: what each run of bytes is, for an integrator who has a frame and a question.
+
+    FRAME, stdin or --file -> capture.pieces() -> a Link a peer -> decode_view.tell() -> JSON, or a page
+"""
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from pathlib import Path
+from typing import Annotated, Final, get_args
+from zoneinfo import ZoneInfo
 
-import msgspec
 import typer
 
-from arcgate.output import AsJson, console, print_json, printable, table
-from protocols import AnyProtocol, codes
-from protocols.link import LinkTest, Message, Received, escape, unescape
+from arcgate import capture, decode_view
+from arcgate.decode_view import Asked
+from arcgate.key import KEY_HELP, read_key
+from arcgate.output import AsJson, console, print_json
+from protocols import AnyProtocol
+from protocols.errors import Reason
+from protocols.link import Link, Policy, Received, Rejected
 
+FILE_BYTES_MAX: Final = 1 << 30
 _PROTOCOLS: dict[str, type[AnyProtocol]] = {
     str(protocol.__struct_config__.tag): protocol for protocol in get_args(AnyProtocol) or (AnyProtocol,)
 }
+
+Frame = Annotated[str, typer.Argument(help=r"A frame, with \n \r \xNN for what cannot be typed, or in hexadecimal; else stdin.")]
+File = Annotated[
+    Path | None, typer.Option("--file", help="A capture: raw bytes; text with a frame a line; our log or journal as JSON; pcap.")
+]
+Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help=f"The panel's, again for an older one: {KEY_HELP}.")]
+Zone = Annotated[str, typer.Option("--time-zone", metavar="NAME", help="Of a panel that sends local time, as Europe/Paris.")]
+Now = Annotated[datetime | None, typer.Option(help="When it was received, ISO 8601, UTC; else as the capture says, else now.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,77 +40,92 @@ def register(app: typer.Typer) -> None:
     app.command()(decode)
 
 
-def decode(
-    frame: Annotated[
-        str, typer.Argument(help=r"A frame, with \n \r \xNN for what cannot be typed; else raw bytes on stdin.")
-    ] = "",
-    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join(_PROTOCOLS)}.")] = "dc09",
-    now: Annotated[datetime | None, typer.Option(help="The time of receipt, ISO 8601, UTC; else the present.")] = None,
+def decode(  # noqa: PLR0913 - each rule of an account is an option
+    frame: Frame = "",
     *,
+    file: File = None,
+    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join(_PROTOCOLS)}.")] = "dc09",
+    key: Keys = None,
+    time_zone: Zone = "",
+    account: Annotated[str, typer.Option("--account", metavar="N", help="Of many frames, this account's alone.")] = "",
+    now: Now = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse every departure from the standard, by its name.")] = False,
     json: AsJson = False,
 ) -> None:
     r"""
-    Say what each run of bytes is: its fields, its events, the reply it would get, why it is refused. JSON unless on a terminal.
+    Say what each byte of a frame is, its events, the reply it would get, and why it is refused. JSON unless on a terminal.
+
+    Exit code 1 where a frame would be refused.
 
     Example: `arcgate decode '\n90D8002A"SIA-DCS"0001L0#0123[#0123|Nri1BA3|Ahello]\r'`
     """
     if protocol not in _PROTOCOLS:
         raise typer.BadParameter(f"{protocol!r}: choose {', '.join(_PROTOCOLS)}", param_hint="--protocol")
-    try:
-        data = unescape(frame) if frame else sys.stdin.buffer.read()
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="FRAME") from error
-    at = (now or datetime.now(UTC)).replace(tzinfo=UTC) if now is None or now.tzinfo is None else now.astimezone(UTC)
-    spoken = _PROTOCOLS[protocol]()
-    link = spoken.link()
-    received = link.receive(data, at) + link.finish()
-    for item in received:
-        told = _tell(item, spoken)
+    if frame and file:
+        raise typer.BadParameter("give a frame or a file, not both", param_hint="--file")
+    received_at = None if now is None else now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
+    policy = Policy(keys=tuple(map(read_key, key or ())), time_zone=_zone(time_zone))
+    asked = Asked(_PROTOCOLS[protocol](strict=strict), policy, received_at)
+    seen = refused = 0
+    for piece, item in _received(_pieces(frame, file), asked):
+        if account and not _is_of(item, asked, account):
+            continue
+        seen += 1
+        # In a capture the other side's answers are no frames that a receiver refused
+        refused += isinstance(item, Rejected) and not (file and item.error.reason == Reason.ANSWER)
+        told = decode_view.tell(item, asked, piece)
         if json or not sys.stdout.isatty():
             print_json(told)
         else:
-            _print_page(told)
+            console().print(decode_view.page(told))
+    if file and not json:
+        print(f"{seen} frames, {refused} refused", file=sys.stderr)
+    if refused:
+        raise typer.Exit(1)
 
 
-def _tell(item: Received, protocol: AnyProtocol) -> dict[str, Any]:
-    kind = "message" if isinstance(item, Message) else "link_test" if isinstance(item, LinkTest) else "rejected"
-    events = item.events if isinstance(item, Message) else ()
-    return {
-        "received": kind,
-        "frame": protocol.explain(item.frame),
-        "events": [
-            {
-                "account": event.account,
-                "format": event.format,
-                "code": event.code,
-                "qualifier": event.qualifier,
-                "category": event.category,
-                "partition": event.partition,
-                "zone": event.zone,
-                "user": event.user,
-                "occurred_at": event.occurred_at,
-                "text": event.text,
-                "label": codes.label(event),
-            }
-            for event in events
-        ],
-        "reply": escape(item.reply),
-        "error": None if isinstance(item, Message | LinkTest) else item.error,
-        "mark": item.mark if isinstance(item, Message) else "",
-        "bytes": escape(item.frame),
-    }
+def _zone(name: str) -> ZoneInfo | None:
+    try:
+        return ZoneInfo(name) if name else None
+    except (LookupError, ValueError, OSError) as error:
+        raise typer.BadParameter(f"{name!r}: write a name as Europe/Paris", param_hint="--time-zone") from error
 
 
-def _print_page(told: dict[str, Any]) -> None:
-    """Lay one run of bytes out for a person: what is empty is left out."""
-    rows: list[tuple[str, Any]] = [(told["received"], told["bytes"])]
-    rows += [(f"  {key}", value) for key, value in msgspec.structs.asdict(told["frame"]).items()] if told["frame"] else []
-    for event in told["events"]:
-        rows += [("event", event.pop("label")), *((f"  {key}", value) for key, value in event.items())]
-    rows += [("refused", f"{told['error'].reason}: {told['error'].message}")] if told["error"] else []
-    rows += [("marked", told["mark"]), ("reply", told["reply"] or "silence"), ("", " ")]
-    page = table("", "", folded=("",))
-    for key, value in rows:
-        if value not in (None, "", (), False):
-            page.add_row(key, printable(value))
-    console().print(page)
+def _pieces(frame: str, file: Path | None) -> Iterator[capture.Piece]:
+    """Give what was handed in, however. Raises BadParameter where it cannot be read."""
+    if file:
+        try:
+            if file.stat().st_size > FILE_BYTES_MAX:
+                raise typer.BadParameter(f"{file}: larger than 1 GiB: cut it up", param_hint="--file")
+            yield from capture.pieces(file.read_bytes())
+        except OSError as error:
+            raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--file") from error
+        except ValueError as error:
+            raise typer.BadParameter(f"{file}: {error}", param_hint="--file") from error
+    elif frame:
+        try:
+            data, note = capture.frame_of(frame)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="FRAME") from error
+        yield capture.Piece("", data, whole=True, note=note)
+    else:
+        yield capture.Piece("", sys.stdin.buffer.read(FILE_BYTES_MAX), whole=True)
+
+
+def _received(pieces: Iterator[capture.Piece], asked: Asked) -> Iterator[tuple[capture.Piece, Received]]:
+    """Have each peer's pieces read by a link of its own, and give what they completed, with the last piece of it."""
+    links: dict[str, tuple[Link, capture.Piece]] = {}
+    for piece in pieces:
+        link = links[piece.peer][0] if piece.peer in links else asked.protocol.link(lambda *_: asked.policy)
+        for item in link.receive(piece.data, asked.at(piece)) + (link.finish() if piece.whole else []):
+            yield piece, item
+        if not piece.whole:
+            links[piece.peer] = link, piece
+    for link, piece in links.values():
+        for item in link.finish():
+            yield piece, item
+
+
+def _is_of(item: Received, asked: Asked, account: str) -> bool:
+    fields = asked.protocol.explain(item.frame, asked.policy)
+    return fields is not None and fields.account.casefold() == account.casefold()

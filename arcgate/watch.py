@@ -1,75 +1,154 @@
-"""`arcgate alarms watch`: what happens in the queue, as it happens."""
+"""
+`arcgate watch`: what panels send and what they are answered, as it happens, for whoever commissions one.
+
+    state/receive.watch.sock, a JSON object a line, {"lost": n} where this reader was too slow -> a few lines of text each
+"""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from arcgate import alarm_view
-from arcgate.ask import QueueAway, load, open_queue
-from arcgate.output import print_json
-from dispatch.alarm import Alarm, AlarmState
+import msgspec
+import typer
+
+from arcgate.ask import load
+from arcgate.output import AsJson, clock, print_json, printable
+from arcgate.run import ConfigFile
+from protocols import codes
+from protocols.errors import FrameError
+from protocols.event import Event
 
 if TYPE_CHECKING:
-    from dispatch.alarm_queue import AlarmQueue
+    from asyncio import StreamReader
 
-POLL_S: Final = 1.0
-WATCHED_MAX: Final = 1000
-"""The most urgent so many: asking for more each second would be felt by the operators."""
+AGAIN_S: Final = 0.5
+"""How often a receiver that is away is looked for."""
+LINE_BYTES_MAX: Final = 1 << 20
 
 
-async def follow(config_file: Path | None, *, json: bool) -> None:
-    """Print what is open, then what changes, for ever; where the queue goes away it says so once, and waits."""
+class Seen(msgspec.Struct, frozen=True):
+    """A frame as the receiver read it; or, where `lost` is set, how many it could not tell us of."""
+
+    at: datetime | None = None
+    listener: str = ""
+    peer: str = ""
+    received: str = ""
+    """`message`, `link_test` or `rejected`."""
+    account: str | None = None
+    frame: str = ""
+    events: tuple[Event, ...] = ()
+    reply: str = ""
+    """Empty: silence."""
+    error: FrameError | None = None
+    mark: str = ""
+    dialects: tuple[str, ...] = ()
+    lost: int = 0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(watch)
+
+
+def watch(
+    account: Annotated[str, typer.Option("--account", metavar="N", help="This account alone.")] = "",
+    listener: Annotated[str, typer.Option("--listener", metavar="NAME", help="This listener alone.")] = "",
+    config_file: ConfigFile = None,
+    *,
+    json: AsJson = False,
+) -> None:
+    """
+    Show each frame as it comes: its events, its reply, why it is refused. Until Ctrl-C; a restarted receiver is found again.
+
+    Example: `arcgate watch --account 1234`
+    """
     import asyncio
 
-    loaded = load(config_file)
-    known: dict[str, Alarm] | None = None
+    path = load(config_file).state_dir / "receive.watch.sock"
+    with suppress(KeyboardInterrupt, BrokenPipeError):
+        asyncio.run(_follow(path, account, listener, json=json))
+
+
+async def _follow(path: Path, account: str, listener: str, *, json: bool) -> None:
+    async for line in _lines(path):
+        seen = _read(line)
+        if seen is None:
+            print(f"the receiver said what this arcgate does not understand: {line[:100]!r}", file=sys.stderr)
+        elif seen.lost or (_same(account, seen.account or "") and listener in {"", seen.listener}):
+            if json:
+                print_json(_labelled(line, seen))
+            else:
+                print("\n".join(map(printable, page(seen))), end="\n\n", flush=True)
+
+
+def _same(wanted: str, account: str) -> bool:
+    """Compare as the receiver looks accounts up: without regard to case; nothing wanted is all."""
+    return not wanted or wanted.casefold() == account.casefold()
+
+
+async def _lines(path: Path) -> AsyncIterator[bytes]:
+    """Give each line that the receiver writes, for ever; where it is away, say so once and wait for it."""
+    import asyncio
+
+    from receiver.status import connect
+
     away = False
     while True:
         try:
-            async with open_queue(loaded) as queue:
-                seen = {alarm.id: alarm for alarm in await queue.open_alarms(WATCHED_MAX)}
-                closed = await _closed(queue, (known or {}).keys() - seen.keys())
-        except QueueAway as error:
+            reader, writer = await connect(path, LINE_BYTES_MAX)
+        except OSError as error:
             if not away:
-                print(f"{error} Until it answers again, nothing is shown", file=sys.stderr)
+                why = error.strerror or str(error)
+                print(f"{path}: {why}: does `arcgate run` or `arcgate receive` run with this state_dir? Waiting", file=sys.stderr)
             away = True
-        else:
-            if away:
-                print("the queue answers again", file=sys.stderr)
-            away = False
-            for change, alarm in changes(known, seen, closed):
-                if json:
-                    print_json({"change": change, **alarm_view.listed(alarm)})
-                else:
-                    print(alarm_view.change_line(change, alarm), flush=True)
-            known = seen
-        await asyncio.sleep(POLL_S)
-
-
-async def _closed(queue: "AlarmQueue", gone: Iterable[str]) -> list[Alarm]:
-    """Return the alarms that were closed; what only gave way to more urgent ones is not among them."""
-    return [alarm for alarm_id in gone if (alarm := await queue.alarm(alarm_id)) and alarm.state is AlarmState.CLOSED]
-
-
-def changes(before: Mapping[str, Alarm] | None, now: Mapping[str, Alarm], closed: Iterable[Alarm]) -> list[tuple[str, Alarm]]:
-    """
-    Say what happened between two looks: each change and its alarm, as it is now.
-
-    before: None at the first look. A change is `open` (at the first look), `opened`, `raised`, `joined`, `claimed`, `released`,
-    `returned` (its lease ran out) or `closed`.
-    """
-    found: list[tuple[str, Alarm]] = []
-    for alarm in now.values():
-        was = before.get(alarm.id) if before else None
-        if was is None:
-            found.append(("open" if before is None else "opened", alarm))
+            await asyncio.sleep(AGAIN_S)
             continue
-        if alarm.priority < was.priority:
-            found.append(("raised", alarm))
-        elif alarm.events > was.events:
-            found.append(("joined", alarm))
-        if alarm.fence != was.fence:
-            back = "returned" if alarm.returned > was.returned else "released"
-            found.append(("claimed" if alarm.state is AlarmState.CLAIMED else back, alarm))
-    return found + [("closed", alarm) for alarm in closed]
+        print("watching; Ctrl-C ends it", file=sys.stderr)
+        away = False
+        async for line in _read_lines(reader):
+            yield line
+        writer.close()
+        print("the receiver has stopped", file=sys.stderr)
+
+
+async def _read_lines(reader: "StreamReader") -> AsyncIterator[bytes]:
+    """Give each whole line until the end; one that is too long ends it too."""
+    with suppress(OSError, ValueError):
+        while (line := await reader.readline()).endswith(b"\n"):
+            yield line
+
+
+def _read(line: bytes) -> Seen | None:
+    try:
+        return msgspec.json.decode(line, type=Seen)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _labelled(line: bytes, seen: Seen) -> dict[str, Any]:
+    """Return the line as it came, and what each event means."""
+    told: dict[str, Any] = msgspec.json.decode(line)
+    for told_event, event in zip(told.get("events") or (), seen.events, strict=True):
+        told_event["label"] = codes.label(event)
+    return told
+
+
+def page(seen: Seen) -> list[str]:
+    """Lay a frame out for a person: what is empty is left out."""
+    if seen.lost:
+        return [f"{seen.lost} frames are not shown: they came faster than this reader could take them"]
+    what = {"message": "report", "link_test": "link test", "rejected": "REFUSED"}.get(seen.received, seen.received)
+    lines = [f"{clock(seen.at)} UTC  {seen.listener} {seen.peer}  account {seen.account or '-'}  {what}", f"  {seen.frame}"]
+    for event in seen.events:
+        places = [("partition", event.partition), ("zone", event.zone), ("user", event.user), ("text", event.text)]
+        where = "".join(f"  {name} {value}" for name, value in places if value)
+        code = f" ({event.code})" if event.code else ""
+        qualifier = f" {event.qualifier}" if event.qualifier != "new" else ""
+        lines.append(f"  {codes.label(event)}{code}{qualifier}{where}")
+    lines += [f"  why      {seen.error.reason}: {seen.error.message}"] if seen.error else []
+    lines += [f"  marked   {seen.mark}"] if seen.mark else []
+    lines += [f"  dialect  {', '.join(seen.dialects)}"] if seen.dialects else []
+    return [*lines, f"  reply    {seen.reply or 'silence'}"]

@@ -6,7 +6,7 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -26,12 +26,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of panels that send local time; None: UTC, as the standard wants."""
     heartbeat: frozenset[str] = frozenset()
     """Event codes that are link tests: "RP", "602"."""
-
-    def __repr__(self) -> str:
-        return f"Policy({len(self.keys)} keys, {self.time}, {self.time_zone}, {sorted(self.heartbeat)})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("keys", len(self.keys))]
 
 
 Policies = Callable[[str | None, str | None, str], Policy | None]
@@ -81,6 +75,17 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 Received = Message | LinkTest | Rejected
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some bytes of a frame, explained."""
+
+    name: str
+    at: int
+    """Where they begin, counted from 0; of what was encrypted, from the first plain byte."""
+    data: bytes
+    says: str
+    """In plain words; empty where the bytes say it all."""
 
 
 class Link(Protocol):

@@ -79,6 +79,12 @@ async def ask(path: Path, account: str = "") -> dict[str, Any] | None:
             writer.close()
 
 
+async def connect(path: Path, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection to a socket of the state folder, however long its path. limit: of a line, bytes. Raises OSError."""
+    with _short(path) as name:
+        return await asyncio.open_unix_connection(name, limit=limit)
+
+
 class _short:  # noqa: N801 - used as a with-statement's word
     """A name for a path that fits the 107 bytes of a unix socket's address: by way of the folder's descriptor."""
 

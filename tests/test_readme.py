@@ -11,6 +11,7 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable
@@ -79,7 +80,8 @@ class Reader:
             os.close(side)
             told = b"".join(iter(lambda: read(terminal), b""))
             assert process.stderr
-            assert process.wait(COMMAND_S_MAX) == 0, process.stderr.read()
+            refused = command.startswith("arcgate decode") and b"REFUSED" in told
+            assert process.wait(COMMAND_S_MAX) == refused, process.stderr.read()
         os.close(terminal)
         text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told.decode()).replace("\r\n", "\n")
         self.note_claim(text)
@@ -97,6 +99,16 @@ class Reader:
         )
         assert done.returncode == 0, f"{command}: {done.stderr.decode()}"
         self.note_claim(done.stdout.decode())
+
+    def look(self, command: str) -> None:
+        """Run a command that shows things until Ctrl-C; it has begun where it says so."""
+        with subprocess.Popen(
+            shlex.split(self.put_in(command)), cwd=self.folder, env=self.env, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stderr
+            assert b"Ctrl-C" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(COMMAND_S_MAX) == 0
 
     def call(self, words: list[str]) -> None:
         """Send what redis-cli would; an error reply raises."""
@@ -167,6 +179,8 @@ def type_in(reader: Reader, command: str) -> None:
     """Run a command where a test can, else check that what it names exists."""
     words = shlex.split(reader.put_in(command))
     match words[0]:
+        case "arcgate" if words[1] == "watch":
+            reader.look(command)
         case "arcgate":
             reader.run(command)
         case "redis-cli":

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from arcgate.alarm_view import event_table
+from arcgate.alarm_watch import changes
 from arcgate.ask import QueueAway, load, open_queue
-from arcgate.watch import changes
 from dispatch.alarm import Alarm, AlarmState, Priority
 from protocols.event import Category
 from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia

@@ -14,18 +14,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from receiver.journal import JournalReader
-from tests.bench.client import burglaries, flood, link_tests, pace
+from tests.bench.client import KEY, burglaries, flood, link_tests, pace, sealed_burglaries
+from tests.bench.decode import NAMES, decode_us
 
 ROUNDS = 5
 ACCOUNTS = 1000
+KEYED = 5000
+"""From here on, as many accounts again, with a key."""
 CONNECTIONS = 200
 FRAMES = 40_000
+PANELS_AHEAD = timedelta(seconds=15)
+"""An encrypted frame may be 40 s late and 20 s early: so the round has time for all of them."""
 PACED_RATE = 1000
 PACED_FRAMES = 5000
 BIN = Path(sys.executable).parent
@@ -57,7 +63,11 @@ def gateway(home: Path, *verbs: str) -> Iterator[int]:
     sites = (f'{{"id":"site-{n}","name":"Site {n}","accounts":["{n}"]}}\n' for n in range(1000, 1000 + ACCOUNTS))
     (home / "sites" / "bench.jsonl").write_text("".join(sites))
     config = home / "arcgate.toml"
-    config.write_text(f'[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\naddress = "127.0.0.1:{port}"\n')
+    listener = f'[[listener]]\nname = "%s"\nprotocol = "dc09"\ntransport = "%s"\naddress = "127.0.0.1:{port}"\n'
+    config.write_text(listener % ("ip", "tcp") + listener % ("udp", "udp"))
+    (home / "accounts").mkdir()
+    keyed = (f'{{"number":"{n}","key":"ascii:{KEY.decode()}"}}\n' for n in range(KEYED, KEYED + ACCOUNTS))
+    (home / "accounts" / "bench.jsonl").write_text("".join(keyed))
     with ExitStack() as halves:
         for verb in verbs:
             output = home / f"{verb}.log"
@@ -120,14 +130,20 @@ def main() -> None:
             gateway(home / "receive", "receive") as port,
         ):
             for _ in range(ROUNDS):
-                for name, to, frames, connections in (
-                    ("echo, NULL", echo, tests, CONNECTIONS),
-                    ("NULL", port, tests, CONNECTIONS),
-                    ("echo, SIA-DCS", echo, reports, CONNECTIONS),
-                    ("SIA-DCS", port, reports, CONNECTIONS),
-                    ("pysiaalarm", peer, reports[: FRAMES // 8], CONNECTIONS),
+                sealed = sealed_burglaries(FRAMES // 2, ACCOUNTS, KEYED, datetime.now(UTC) + PANELS_AHEAD)
+                for name, to, frames, udp in (
+                    ("echo, AES", echo, sealed, False),
+                    ("AES", port, sealed, False),
+                    ("echo, NULL", echo, tests, False),
+                    ("NULL", port, tests, False),
+                    ("echo, SIA-DCS", echo, reports, False),
+                    ("SIA-DCS", port, reports, False),
+                    ("SIA-DCS, UDP", port, reports[: FRAMES // 2], True),
+                    ("pysiaalarm", peer, reports[: FRAMES // 8], False),
                 ):
-                    seen.setdefault(name, []).append(flood(to, frames, connections).rate)
+                    seen.setdefault(name, []).append(flood(to, frames, CONNECTIONS, udp=udp).rate)
+                for name, us in decode_us().items():
+                    seen.setdefault(name, []).append(us)
                 seen.setdefault("fdatasync", []).append(fsync_ms(home))
                 seen.setdefault("alone", []).append(flood(port, reports[:500], 1).wait_ms(0.5))
         with gateway(home / "both", "receive", "dispatch") as port:
@@ -152,8 +168,15 @@ def table(median: dict[str, float]) -> Table:
         "SIA-DCS, durable before the ACK", f"{sia:,.0f}/s", f"echo {echo_sia:,.0f}/s", f"{sia / echo_sia:.2f}", "0.30", "0.45"
     )
     rows.add_row("", "", f"pysiaalarm {peer:,.0f}/s", f"{sia / peer:.1f}", "4", "6")
+    aes, echo_aes, udp = median["AES"], median["echo, AES"], median["SIA-DCS, UDP"]
+    rows.add_row("the same, AES-128", f"{aes:,.0f}/s", f"echo {echo_aes:,.0f}/s", f"{aes / echo_aes:.2f}", "0.20", "0.35")
+    rows.add_row("the same by UDP, plain", f"{udp:,.0f}/s", f"TCP {sia:,.0f}/s", f"{udp / sia:.2f}", "", "")
+    for kind in ("", ", AES-128"):
+        here, *others = (median[f"decode {name}{kind}"] for name in NAMES)
+        told = ", ".join(f"{name} {value:,.0f} µs" for name, value in zip(NAMES[1:], others, strict=True))
+        rows.add_row(f"decoding alone{kind}", f"{here:,.1f} µs", told, f"{min(others) / here:.1f}", "", "")
     rows.add_row(
-        "one panel alone, ACK p50", f"{alone:.2f} ms", f"fdatasync {sync:.2f} ms", f"+{alone - sync:.2f} ms", "+0.50 ms", ""
+        "one panel alone, ACK p50", f"{alone:.2f} ms", f"fdatasync {sync:.2f} ms", f"{alone - sync:+.2f} ms", "+0.50 ms", ""
     )
     rows.add_row("panel to claimable, sustained", f"{median['end to end']:,.0f}/s", "", "", "10,000/s", "20,000/s")
     rows.add_row(

@@ -1,0 +1,154 @@
+"""How a run of bytes is told: its fields, what is wrong and what to do, the reply; for programs, and as a page for people."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from arcgate.capture import Piece
+from arcgate.decode_checksum import sums, why_not
+from arcgate.output import clock, printable, table
+from protocols import AnyProtocol, codes
+from protocols.dc09 import DIALECTS, read_reply
+from protocols.errors import Reason
+from protocols.event import Event, Format
+from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """How frames are to be read."""
+
+    protocol: AnyProtocol
+    policy: Policy
+    """Of every account."""
+    received_at: datetime | None
+    """When, by whoever asks."""
+
+    def at(self, piece: Piece) -> datetime:
+        """Say when a piece was received: as we were told, else as the capture says, else now."""
+        return self.received_at or piece.at or datetime.now(UTC)
+
+
+def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
+    """Return all that there is to say of an item, for JSON. piece: that which completed it."""
+    at, frame = asked.at(piece), asked.protocol.explain(item.frame, asked.policy)
+    error, mark, dialects = item.error if isinstance(item, Rejected) else None, "", tuple[str, ...]()
+    if not isinstance(item, Rejected):
+        mark, dialects = item.mark, item.dialects
+    ahead_s = (frame.timestamp - at).total_seconds() if frame and frame.timestamp else None
+    events = () if isinstance(item, LinkTest) else item.events
+    return {
+        "received": "message" if isinstance(item, Message) else "rejected" if error else "link_test",
+        "frame": frame,
+        "events": [_event(event) for event in events if event.format != Format.ARCGATE],
+        "reply": escape(item.reply),
+        "error": error,
+        "mark": mark,
+        "bytes": escape(item.frame),
+        "parts": [
+            {"name": part.name, "at": part.at, "bytes": escape(part.data), "says": part.says}
+            for part in asked.protocol.layout(item.frame, asked.policy)
+        ],
+        **_measured(item.frame),
+        "dialects": {name: DIALECTS[name] for name in dialects},
+        "ahead_s": ahead_s,
+        "reply_says": _reply_says(item.reply, asked.policy),
+        "advice": [*_advice(item, asked, piece), *filter(None, [piece.note])],
+        "peer": piece.peer,
+        "at": at,
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    names = ("account", "format", "code", "qualifier", "category", "partition", "zone", "user", "occurred_at", "text", "extended")
+    return {name: getattr(event, name) for name in names} | {"label": codes.label(event)}
+
+
+def _measured(frame: bytes) -> dict[str, Any]:
+    """Return checksum and length, as given and as counted; None for what is not there or cannot be counted."""
+    told = sums(frame)
+    if told is None:
+        return {"checksum": None, "length": None}
+    computed = None if told.computed is None else f"{told.computed:04X}"
+    return {
+        "checksum": {"given": f"{told.given:04X}", "computed": computed},
+        "length": {"given": told.length, "counted": len(told.body)},
+    }
+
+
+def _reply_says(reply: bytes, policy: Policy) -> str:
+    """Say in plain words what a panel makes of the reply."""
+    if not reply:
+        return "no answer: the panel sends it again, and in the end takes the receiver for dead"
+    answers = (read_reply(reply, key) for key in policy.keys or (b"",))
+    answer = next(filter(None, answers), None)
+    at = f"{clock(answer.timestamp)} UTC" if answer and answer.timestamp else ""
+    match answer.id_token if answer else "":
+        case "ACK":
+            return f"taken: the panel need not send it again{f'; encrypted, with the time {at}' if at else ''}"
+        case "NAK":
+            return f"not taken: the panel is to set its clock to {at} and send the same frame again"
+        case "DUH":
+            return "not understood: the panel drops it, or sends it in another way"
+        case _:
+            return ""
+
+
+def _advice(item: Received, asked: Asked, piece: Piece) -> Iterator[str]:
+    """Say what else to look at, beside what the refusal itself says."""
+    if not isinstance(item, Rejected):
+        return
+    match item.error.reason:
+        case Reason.CRC:
+            yield from why_not(item.frame)
+        case Reason.NO_KEY:
+            yield "without the key only token, sequence, R, L and account can be read: give decode the panel's with --key"
+        case Reason.PLAIN:
+            yield "without --key it is read as a plain frame"
+        case Reason.OLD_TIME if not (asked.received_at or piece.at):
+            yield f"its time is compared with the present, {clock(asked.at(piece))} UTC: if it came at another, say so with --now"
+        case Reason.WRONG_KEY if len(asked.policy.keys) == 1:
+            yield "during a rotation the panel may still have the older key: give both, each with --key"
+        case Reason.ANSWER:
+            yield "an answer shows nothing of the panel: decode what the panel sent"
+
+
+def page(told: dict[str, Any]) -> "Table":
+    """Lay an item out for a person: what is empty is left out."""
+    rows = table("", "", "", folded=("",))
+    head = "REFUSED" if told["error"] else str(told["received"]).replace("_", " ")
+    rows.add_row(head, "", printable(told["bytes"]))
+    if told["peer"]:
+        rows.add_row("of", "", printable(told["peer"]))
+    for part in told["parts"]:
+        rows.add_row(f"  {part['name']}", str(part["at"]), printable("  ".join(filter(None, [part["bytes"], part["says"]]))))
+    for event in told["events"]:
+        rows.add_row("event", "", printable(event["label"]))
+        for name, value in event.items():
+            if name == "extended":
+                for key, text in value:
+                    rows.add_row(f"  extended {key}", "", printable(text))
+            elif name != "label" and value:
+                rows.add_row(f"  {name}", "", printable(value))
+    for name, line in _remarks(told):
+        rows.add_row(name, "", printable(line))
+    rows.add_row("", "", " ")
+    return rows
+
+
+def _remarks(told: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give what there is to say of the whole."""
+    if told["error"]:
+        yield "refused", f"{told['error'].reason}: {told['error'].message}"
+    for name, means in told["dialects"].items():
+        yield "dialect", f"{name}: {means}"
+    if told["mark"]:
+        yield "marked", told["mark"]
+    for line in told["advice"]:
+        yield "note", line
+    yield "reply", told["reply"] or "silence"
+    yield "", told["reply_says"]
