@@ -9,6 +9,7 @@ Why a frame was refused.
         Reason.ANSWER         ACK, NAK, DUH or RSP: an answer to an answer would make a loop            silence
         Reason.UNKNOWN_TOKEN  a token that is in no list                                                DUH
         Reason.NO_KEY         an encrypted frame, and no key for its account                            silence
+        Reason.DAMAGED        a receiver's line whose columns or characters are wrong                   NAK (15), three times
 
 Hostile input never raises: it becomes one of these values.
 """
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     ANSWER = "answer"
     UNKNOWN_TOKEN = "unknown_token"
     NO_KEY = "no_key"
+    DAMAGED = "damaged"
 
 
 class FrameError(msgspec.Struct, frozen=True):

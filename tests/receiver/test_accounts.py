@@ -40,6 +40,18 @@ def test_more_places_named_are_more_specific_and_listener_goes_first() -> None:
     assert loaded.find("ip2", "2", "2", "AB") is None
 
 
+def test_an_account_that_a_receiver_filled_with_zeros_is_found_if_only_one_can_be_meant() -> None:
+    loaded = accounts.Accounts()
+    for number in ("1234", "0042", "777", "00777", "005678", "5678"):
+        loaded.add(Account(number))
+    assert loaded.find("sg", "01", "1", "001234") == loaded.find("sg", "01", "1", "0000001234") == Account("1234")
+    assert loaded.find("sg", "01", "1", "000042") == Account("0042")
+    assert loaded.find("sg", "01", "1", "005678") == Account("005678"), "as sent first"
+    assert loaded.find("sg", "01", "1", "000777") is None, "777 or 00777"
+    assert loaded.find("ip", None, "0", "0777") is None, "four digits are a panel's own"
+    assert loaded.find("sg", "01", "1", "000000") is None
+
+
 def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
     loaded, mistakes = accounts.load(tmp_path / "accounts")
     assert (len(loaded), mistakes) == (0, [])

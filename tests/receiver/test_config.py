@@ -1,9 +1,11 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protocols import AnyProtocol
 from protocols.dc09 import Dc09
 from receiver import accounts, config
 from receiver.config import USUAL, Guarantees, Redis
@@ -16,9 +18,10 @@ LISTENER = '[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\nadd
 
 
 def expected(path: Path) -> list[str]:
-    """The `# expect:` lines at the head of a file with mistakes."""
+    """The `# expect:` lines at the head of a file with mistakes; PROTOCOLS stands for the words of all of them."""
     lines = path.read_bytes().decode("latin-1").splitlines()
-    return [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+    known = ", ".join(str(member.__struct_config__.tag) for member in get_args(AnyProtocol))
+    return [line.removeprefix("# expect: ").replace("PROTOCOLS", known) for line in lines if line.startswith("# expect: ")]
 
 
 def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
