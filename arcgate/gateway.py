@@ -77,10 +77,16 @@ def _unwritable(path: Path, state_dir: Path) -> list[Mistake]:
 
 
 async def _gateway(path: Path, receiver: Receiver | None, dispatcher: Dispatcher | None) -> None:
-    """Start the halves, wait for SIGTERM or SIGINT, stop them. The receiver starts first and stops first: it holds the panels."""
+    """
+    Start the halves, wait for SIGTERM or SIGINT, stop them; SIGHUP takes certificates anew.
+
+    The receiver starts first and stops first: it holds the panels.
+    """
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    if receiver:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, receiver.reload)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     halves = [half for half in (receiver, dispatcher) if half]
     started: list[Receiver | Dispatcher] = []

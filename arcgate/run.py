@@ -64,14 +64,16 @@ def check(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
     Example: `arcgate check --config arcgate.toml`
     """
     from dispatch import sites
-    from receiver import accounts
+    from receiver import accounts, tls
 
     mistakes: list[Mistake] = []
     listeners = 0
     with refusing():
         path = config.find(config_file)
         try:
-            listeners = len(config.load(path).listeners)
+            loaded = config.load(path)
+            listeners = len(loaded.listeners)
+            mistakes += [Mistake(str(path), where, why) for where, why in tls.mistakes(loaded.listeners)]
         except ConfigError as error:
             mistakes += error.mistakes
         account_folder, site_folder = config.folders(path)

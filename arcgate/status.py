@@ -1,18 +1,20 @@
 """`arcgate status`: what runs, what it has done, and whether anything waits."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from arcgate.ask import QueueAway, load, open_queue, place
-from arcgate.output import AsJson, clock, console, print_json, printable, table
+from arcgate.output import AsJson, clock, console, fail, print_json, printable, table
 from arcgate.run import ConfigFile
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from receiver.config import Config
+
+Account = Annotated[str, typer.Option("--account", "-a", help="What is known of this account alone.")]
 
 HALVES: Final = ("receive", "dispatch")
 DIGEST_DIGITS: Final = 16
@@ -24,23 +26,83 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
 
 
-def status(config_file: ConfigFile = None, *, json: AsJson = False) -> None:
+def status(config_file: ConfigFile = None, *, account: Account = "", json: AsJson = False) -> None:
     """
     Say what runs, since when, its listeners and frames, the journal and what waits in it, Redis, the queue by priority.
 
-    Exit code 1 where neither half runs.
+    With --account: when its panel was last heard and from where, its clock, its dialects, what was refused and why, since the
+    receiver's start. Exit code 1 where neither half runs, or that account was not heard.
 
     Example: `arcgate status`
     """
     import asyncio
 
-    told = asyncio.run(_look(load(config_file)))
+    loaded = load(config_file)
+    if account:
+        _tell_account(loaded, account, json=json)
+        return
+    told = asyncio.run(_look(loaded))
     if json:
         print_json(told)
     else:
         console().print(_page(told))
     if not any(told[half] for half in HALVES):
         raise typer.Exit(1)
+
+
+def _tell_account(loaded: "Config", account: str, *, json: bool) -> None:
+    import asyncio
+
+    from receiver.receive import socket_path
+    from receiver.status import ask
+
+    told = asyncio.run(ask(socket_path(loaded), account))
+    if told is None:
+        fail("the receiver does not run, or gives no answer: what its panels do is known to it alone", reason="AWAY", json=json)
+    told["since"] = datetime.fromtimestamp(told["since"], UTC)
+    if json:
+        print_json(told)
+    else:
+        console().print(_account_page(told))
+    if not told["heard"]:
+        raise typer.Exit(1)
+
+
+def _account_page(told: dict[str, Any]) -> "Table":
+    rows = table("", "", folded=("",))
+    for listener, policy in told["listed"].items():
+        keys = "" if not policy else f": {policy['keys']} key{'s' * (policy['keys'] != 1)}, time {policy['time']}"
+        rows.add_row("account", printable(f"{told['account']} is {'' if policy else 'not '}listed for {listener}{keys}"))
+    for heard in told["heard"]:
+        place = (f"R{heard['receiver']} " if heard["receiver"] is not None else "") + (f"L{heard['line'] or ''}")
+        rows.add_row(printable(f"{heard['listener']} {place}"), printable(_heard(heard)))
+        if heard["ahead_s"] is not None:
+            rows.add_row("  clock", _clock(heard))
+        if heard["dialects"]:
+            rows.add_row("  dialects", printable(_counts(heard["dialects"])))
+        if heard["refused"]:
+            last = clock(datetime.fromisoformat(heard["refused_at"]))
+            rows.add_row("  refused", printable(f"{_counts(heard['refused'])}; the last at {last} UTC"))
+    if not told["heard"]:
+        since = f"no frame that names this account since {clock(told['since'])} UTC: `arcgate watch` shows all that comes"
+        rows.add_row("not heard", printable(since))
+    return rows
+
+
+def _heard(heard: dict[str, Any]) -> str:
+    if not heard["at"]:
+        return "nothing was accepted since the start"
+    return f"last heard at {clock(datetime.fromisoformat(heard['at']))} UTC from {heard['peer']}"
+
+
+def _clock(heard: dict[str, Any]) -> str:
+    ahead_s = heard["ahead_s"]
+    how = "right" if abs(ahead_s) < 1 else f"{abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}"
+    return how + (": too far; `clock_off` is raised until it is back" if heard["clock_off"] else "")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
 
 
 async def _look(loaded: "Config") -> dict[str, Any]:
@@ -121,4 +183,7 @@ def _journal(journal: dict[str, Any]) -> str:
 
 def _listener(listener: dict[str, Any]) -> str:
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(listener["counts"].items()))
-    return f"{' '.join(listener['addresses'])}: {listener['connected']:,} connected{counts and ': '}{counts}"
+    until = f", certificate until {listener['certificate_until'][:10]}" if listener["certificate_until"] else ""
+    connected = "" if listener["transport"] == "udp" else f"{listener['connected']:,} connected"
+    there = f"{' '.join(listener['addresses'])} {listener['transport']}"
+    return f"{there}: {connected}{until}{connected and counts and ': '}{counts}"

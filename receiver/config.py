@@ -7,7 +7,9 @@ The gateway's own file, arcgate.toml: where things are, and what listens where.
 import os
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from functools import reduce
+from ipaddress import ip_network
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
@@ -39,6 +41,9 @@ Address = Annotated[
     ),
 ]
 
+File = Annotated[str, Meta(pattern=r"\A[^\0]+\Z", description="text: the name of a file")]
+_TLS_KEYS: Final = ("certificate", "private_key", "client_ca")
+
 
 class Redis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the queue is."""
@@ -53,9 +58,16 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """One open door for panels or receivers."""
 
     name: Name
-    transport: Annotated[Literal["tcp"], Meta(description='"tcp"')]
+    transport: Annotated[Literal["tcp", "udp", "tls"], Meta(description='"tcp", "udp" or "tls"')]
     address: Address
     """As written; `host` and `port` are its parts."""
+    allow: tuple[Annotated[str, Meta(description='text: a network, as "192.0.2.0/24" or "2001:db8::/32"')], ...] = ()
+    """The networks whose peers are let in; empty: all."""
+    certificate: File | None = None
+    """With `transport = "tls"`: a file in PEM, ours first, then those that lead to its root."""
+    private_key: File | None = None
+    client_ca: File | None = None
+    """With it a peer must show a certificate that one of these has signed."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number, 1 to 1000000")] = 2000
     idle_s: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] = 60
     """Seconds until a peer that has not sent one valid frame is dropped."""
@@ -85,6 +97,8 @@ class Guarantees(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """With it the digests are keyed: who does not have it cannot make new ones."""
     free_bytes_min: Annotated[int, Meta(ge=0, le=1 << 50, description="a whole number of bytes")] = 4 << 20
     """With less room on the journal's disk, no report is taken."""
+    drift_s_max: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] = 60
+    """A panel whose clock is further off is raised as `clock_off`."""
     undelivered_s: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] = 90
     """Reports that wait so long for the queue are raised on every channel that is left."""
     refuse_when_undelivered: bool = False
@@ -163,14 +177,10 @@ def load(path: Path) -> Config:
     content = toml(path, _File, mistakes)
     if content is None:
         raise ConfigError(mistakes)
-    listeners = tuple(_listener(flat) for flat in content.listener)
-    for key in ("name", "address"):
-        counts = Counter(getattr(listener, key).lower() for listener in listeners)
-        mistakes += [
-            Mistake(str(path), f"listener[{n}].{key}", f"another listener has this {key} too: each needs its own")
-            for n, listener in enumerate(listeners)
-            if counts[getattr(listener, key).lower()] > 1 and not (key == "address" and listener.port == 0)
-        ]
+    listeners = tuple(_listener(flat, path.parent) for flat in content.listener)
+    mistakes += [Mistake(str(path), f"listener{where}", why) for where, why in _shared(listeners)]
+    for n, listener in enumerate(listeners):
+        mistakes += [Mistake(str(path), f"listener[{n}].{key}", why) for key, why in _contradictions(listener)]
     digest_key = b""
     try:
         digest_key = reveal(content.digest_key, path.parent) if content.digest_key else b""
@@ -201,9 +211,53 @@ def folders(path: Path) -> tuple[Path, Path]:
     return path.parent / accounts, path.parent / sites
 
 
-def _listener(flat: msgspec.Struct) -> Listener:
-    """Part a flat table into the listener and its protocol."""
+def _listener(flat: msgspec.Struct, home: Path) -> Listener:
+    """Part a flat table into the listener and its protocol; its files start at the folder `home`."""
     values = msgspec.structs.asdict(flat)
     protocol = _PROTOCOLS[type(flat)]
     own = {field: values.pop(field) for field in Listener.__struct_fields__ if field != "protocol"}
+    own |= {key: _file(own[key], home) for key in _TLS_KEYS if own[key]}
     return Listener(**own, protocol=protocol(**values))
+
+
+def _file(name: str, home: Path) -> str:
+    """Say where a file is: `credential:NAME` is in systemd's credentials folder, if it is there, else in `home` as others are."""
+    given, credential = os.environ.get("CREDENTIALS_DIRECTORY"), name.removeprefix("credential:")
+    if given and credential != name and Path(given, credential).exists():
+        return str(Path(given, credential))
+    return str(home / credential)
+
+
+def _shared(listeners: tuple[Listener, ...]) -> Iterator[tuple[str, str]]:
+    """Find the names and addresses that two listeners have, with where; UDP may have the number of a TCP or TLS listener."""
+    names = Counter(listener.name.lower() for listener in listeners)
+    places = Counter(_place(listener) for listener in listeners if listener.port)
+    yield from (
+        (f"[{n}].name", "another listener has this name too: each needs its own")
+        for n, listener in enumerate(listeners)
+        if names[listener.name.lower()] > 1
+    )
+    yield from (
+        (f"[{n}].address", "another listener has this address too: each needs its own")
+        for n, listener in enumerate(listeners)
+        if places[_place(listener)] > 1
+    )
+
+
+def _place(listener: Listener) -> tuple[bool, str]:
+    return listener.transport == "udp", listener.address.lower()
+
+
+def _contradictions(listener: Listener) -> Iterator[tuple[str, str]]:
+    """Find what the types cannot know: keys that do not go together, and networks that are none."""
+    for n, network in enumerate(listener.allow):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            inside = "host bits" in str(error)
+            hint = f"did you mean `{ip_network(network, strict=False)}`?" if inside else 'as "192.0.2.0/24" or "2001:db8::/32"'
+            yield f"allow[{n}]", f"must be a network: {hint}"
+    if listener.transport == "tls":
+        yield from ((key, "is missing: TLS needs it") for key in ("certificate", "private_key") if not getattr(listener, key))
+    else:
+        yield from ((key, 'goes with transport = "tls" alone') for key in _TLS_KEYS if getattr(listener, key))

@@ -1,7 +1,9 @@
 """
 The receiver: from the panels' bytes to the ACK. It depends on sockets and a disk, and on nothing else.
 
-    Config -> Journal, TcpListener ..., StatusSocket, and what is done now and then: Undelivered, retention, the head's digest
+    Config -> Journal, TcpListener, UdpListener ..., StatusSocket, Watch
+
+And what is done now and then: Undelivered, retention, the head's digest, certificates.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,16 +21,26 @@ from typing import Any, Final
 import structlog
 
 from receiver.accounts import Accounts
-from receiver.config import Config
+from receiver.config import Config, Listener
+from receiver.conversation import Intake
 from receiver.journal import Journal, JournalError
 from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter, report_lines
+from receiver.seen import Seen
+from receiver.sparing import AGAIN_S, SparingLog
 from receiver.status import StatusSocket
+from receiver.udp import UdpListener
 from receiver.undelivered import LOOK_S, Undelivered
+from receiver.watch import Watch
 
 HEAD_SAID_S: Final = 600.0
 """How often the digest of the journal's head is put on record in the log: a tail that is cut off later is seen by it."""
 RETENTION_S: Final = 3600.0
+CERTIFICATES_S: Final = 2.0
+"""How often a certificate's files are looked at."""
+CERTIFICATES_SAID_S: Final = 86_400.0
+CERTIFICATE_ENDS: Final = timedelta(days=14)
+"""So long before its end a certificate is told of, each day."""
 
 log = structlog.get_logger()
 
@@ -39,6 +52,7 @@ class Receiver:
         """Nothing is opened yet."""
         self._config, self._accounts, self._lines = config, accounts, lines
         self._since = time.time()
+        self._listeners: list[TcpListener | UdpListener] = []
         self._upkeep: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._said_position = 0
@@ -57,8 +71,11 @@ class Receiver:
         )
         self._head = self.journal.durable, self.journal.digest
         self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
-        self._listeners = [TcpListener(listener, self.journal, self._accounts) for listener in self._config.listeners]
-        opened: list[TcpListener] = []
+        self._seen = Seen(self._config.drift_s_max, self._config.state_dir)
+        self._watch = Watch(watch_path(self._config))
+        self._spared = SparingLog()
+        self._listeners = [self._listener(listener) for listener in self._config.listeners]
+        opened: list[TcpListener | UdpListener] = []
         try:
             for listener in self._listeners:
                 await listener.open()
@@ -72,19 +89,35 @@ class Receiver:
             raise
         for listener in self._listeners:
             log.info("listening", listener=listener.listener.name, addresses=listener.addresses)
-        for work, each_s in ((self._look, LOOK_S), (self._say_head, HEAD_SAID_S), (self._drop_old, RETENTION_S)):
+        for work, each_s in self._work():
             self._upkeep.append(asyncio.create_task(self._repeat(work, each_s)))
         log.info("receiver_started", journal=self.journal.id, position=self.journal.durable, accounts=len(self._accounts))
 
+    def _listener(self, listener: Listener) -> TcpListener | UdpListener:
+        intake = Intake(listener.name, self.journal, self._seen, self._watch, self._spared)
+        kind = UdpListener if listener.transport == "udp" else TcpListener
+        return kind(listener, intake, partial(self._accounts.policy, listener.name))
+
+    def _work(self) -> Sequence[tuple[Callable[[], Awaitable[None]], float]]:
+        """Say what is done now and then, and each how many seconds."""
+        return (
+            (self._look, LOOK_S),
+            (self._say_head, HEAD_SAID_S),
+            (self._drop_old, RETENTION_S),
+            (self._say_spared, AGAIN_S),
+            (self._renew, CERTIFICATES_S),
+            (self._say_ending, CERTIFICATES_SAID_S),
+        )
+
     async def _open_status(self) -> None:
-        path = socket_path(self._config)
-        self._status = StatusSocket(path, self.snapshot)
-        try:
-            await self._status.open()
-        except OSError as error:
-            raise ListenError(
-                f"{path}: {error}: `arcgate status` asks there: state_dir must be a folder that arcgate may write"
-            ) from error
+        self._status = StatusSocket(socket_path(self._config), self.snapshot, self.about)
+        for path, sock in ((socket_path(self._config), self._status), (watch_path(self._config), self._watch)):
+            try:
+                await sock.open()
+            except OSError as error:
+                raise ListenError(
+                    f"{path}: {error}: `arcgate status` and `watch` ask there: state_dir must be a folder that arcgate may write"
+                ) from error
 
     async def stop(self) -> None:
         """Take no more, answer what is on disk, close. Within five seconds."""
@@ -94,7 +127,9 @@ class Receiver:
         await asyncio.gather(*self._upkeep, self._undelivered.stop())
         await self.journal.close()
         await asyncio.gather(*(listener.closed() for listener in self._listeners))
+        await self._watch.close()
         await self._status.close()
+        self._spared.flush()
         await self._say_head()
         log.info("receiver_stopped", position=self.journal.durable)
 
@@ -117,10 +152,45 @@ class Receiver:
                     "addresses": listener.addresses,
                     "connected": listener.connections,
                     "counts": dict(listener.counts),
+                    "transport": listener.listener.transport,
+                    "certificate_until": listener.certificates and listener.certificates.until,
                 }
                 for listener in self._listeners
             ],
         }
+
+    def about(self, number: str) -> dict[str, Any]:
+        """Say what is known of an account: whether it is listed, by listener, and what its panel has done since the start."""
+        listed = {}
+        for listener in self._config.listeners:
+            policy = self._accounts.policy(listener.name, None, None, number)
+            listed[listener.name] = policy and {"keys": len(policy.keys), "time": policy.time}
+        return {"account": number, "since": self._since, "listed": listed, "heard": self._seen.of(number)}
+
+    def reload(self) -> None:
+        """Take every certificate anew."""
+        for listener in self._listeners:
+            if isinstance(listener, TcpListener):
+                listener.renew(asked=True)
+
+    async def _renew(self) -> None:
+        for listener in self._listeners:
+            if isinstance(listener, TcpListener):
+                listener.renew()
+
+    async def _say_ending(self) -> None:
+        """Say which certificates end soon, or have."""
+        for listener in self._listeners:
+            if (certificates := listener.certificates) and certificates.until < datetime.now(UTC) + CERTIFICATE_ENDS:
+                log.warning(
+                    "certificate_ends",
+                    listener=listener.listener.name,
+                    until=certificates.until,
+                    todo="put a new one into its place: it is taken without a restart",
+                )
+
+    async def _say_spared(self) -> None:
+        self._spared.flush()
 
     def _log_reports(self, first: int, bodies: Sequence[bytes]) -> None:
         size = sum(map(len, bodies))
@@ -163,6 +233,7 @@ class Receiver:
 
     async def _look(self) -> None:
         self._undelivered.look(time.monotonic())
+        self._seen.save()
 
     async def _say_head(self) -> None:
         """Put the head's digest on record, where it is another one than was said last."""
@@ -190,6 +261,11 @@ class Receiver:
             return
         for tombstone in dropped:
             log.info("segment_dropped", first=tombstone.first, last=tombstone.last, digest=tombstone.digest)
+
+
+def watch_path(config: Config) -> Path:
+    """Return where a running receiver shows what comes."""
+    return config.state_dir / "receive.watch.sock"
 
 
 def socket_path(config: Config) -> Path:

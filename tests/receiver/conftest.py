@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -14,10 +15,15 @@ import uvloop
 from protocols.dc09 import Dc09, Frame, build
 from protocols.errors import FrameError
 from protocols.event import Category, Event, Format, Qualifier
+from protocols.link import Policy
 from receiver.accounts import Accounts
 from receiver.config import Listener
+from receiver.conversation import Intake
 from receiver.journal import Journal, JournalReader, Report
 from receiver.listen import TcpListener
+from receiver.seen import Seen
+from receiver.sparing import SparingLog
+from receiver.watch import Watch
 
 AT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 BURGLARY = Event("1234", Format.SIA, "BA", Qualifier.NEW, Category.BURGLARY, zone="005")
@@ -186,9 +192,20 @@ class Door:
         return panel
 
 
-def listen(address: str = "127.0.0.1:0", connections_max: int = 100, idle_s: float = 60) -> Listener:
+def listen(address: str = "127.0.0.1:0", **keys: Any) -> Listener:
     """A listener's table in arcgate.toml."""
-    return Listener(name="ip", transport="tcp", address=address, connections_max=connections_max, idle_s=idle_s, protocol=Dc09())
+    values: dict[str, Any] = {"name": "ip", "transport": "tcp", "connections_max": 100} | keys
+    return Listener(address=address, protocol=Dc09(), **values)
+
+
+def intake(journal: Journal) -> Intake:
+    """What a listener's sessions share."""
+    return Intake("ip", journal, Seen(60), Watch(journal.folder.parent / "receive.watch.sock"), SparingLog())
+
+
+def policies(receiver: str | None, line: str | None, account: str) -> Policy | None:
+    """No account is listed."""
+    return Accounts().policy("ip", receiver, line, account)
 
 
 OpenDoor = Callable[[Listener], Awaitable[Door]]
@@ -200,7 +217,7 @@ async def open_door(journal: Journal) -> AsyncIterator[OpenDoor]:
     doors: list[Door] = []
 
     async def opened(listener: Listener) -> Door:
-        doors.append(Door(TcpListener(listener, journal, Accounts())))
+        doors.append(Door(TcpListener(listener, intake(journal), policies)))
         await doors[-1].listener.open()
         return doors[-1]
 

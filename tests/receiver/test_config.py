@@ -35,10 +35,24 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
     assert loaded.digest_secret == bytes.fromhex("00112233445566778899aabbccddeeff")
     assert (loaded.free_bytes_min, loaded.undelivered_s, loaded.refuse_when_undelivered) == (1 << 30, 45.5, True)
     assert loaded.alert_command == ("/usr/local/bin/alert", "--to", "on-call")
-    first, second = loaded.listeners
+    first, second, udp, tls = loaded.listeners
     assert (first.name, first.protocol, first.transport, first.address) == ("ip", Dc09(), "tcp", "127.0.0.1:12000")
     assert (first.host, first.port, first.connections_max, first.idle_s) == ("127.0.0.1", 12000, 500, 30.5)
     assert (second.host, second.port, second.connections_max, second.idle_s) == ("::1", 12000, 2000, 60)
+    assert (second.allow, second.certificate, second.private_key, second.client_ca) == ((), None, None, None)
+    assert (udp.transport, udp.address, udp.allow) == ("udp", first.address, ("192.0.2.0/24", "2001:db8::/32"))
+    folder = path.parent
+    files = tuple(str(folder / name) for name in ("tls/certificate.pem", "tls.key", "tls/panels.pem"))
+    assert (tls.certificate, tls.private_key, tls.client_ca) == files
+    assert loaded.drift_s_max == 120
+
+
+def test_a_private_key_may_be_in_systemds_credentials_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "tls.key").touch()
+    path = FIXTURES / "configs" / "good" / "arcgate.toml"
+    tls = config.load(path).listeners[-1]
+    assert (tls.private_key, tls.certificate) == (str(tmp_path / "tls.key"), str(path.parent / "tls" / "certificate.pem"))
 
 
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:

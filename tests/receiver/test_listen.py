@@ -7,10 +7,9 @@ from contextlib import suppress
 import pytest
 from structlog.testing import capture_logs
 
-from receiver.accounts import Accounts
 from receiver.journal import Journal
 from receiver.listen import KEEPALIVE_IDLE_S, ListenError, TcpListener
-from tests.receiver.conftest import Door, OpenDoor, ack, event, listen, null, until
+from tests.receiver.conftest import Door, OpenDoor, ack, event, intake, listen, null, policies, until
 
 
 async def test_a_peer_that_sends_no_frame_is_closed_and_a_panel_stays(open_door: OpenDoor) -> None:
@@ -22,7 +21,9 @@ async def test_a_peer_that_sends_no_frame_is_closed_and_a_panel_stays(open_door:
         slow.send(event(1)[:20])
         assert [await peer.ended() for peer in (silent, noisy, slow)] == [True] * 3
         await until(lambda: door.listener.connections == 1)
-    assert [line["why"] for line in logs if line["event"] == "peer_closed"] == ["no frame in idle_s = 0.1 s"] * 3
+        door.listener.intake.lines.flush()
+    told = [line for line in logs if line["event"] in {"peer_closed", "lines_not_logged"}]
+    assert (told[0]["why"], told[1]["of"], told[1]["count"]) == ("no frame in idle_s = 0.1 s", "peer_closed", 2)
     panel.send(null(2))
     assert await panel.replies(2) == [ack(1), ack(2)]
 
@@ -107,7 +108,7 @@ async def test_an_address_that_cannot_be_listened_on_is_refused_in_words(
     door = await open_door(listen())
     address = address.format(used=door.listener.addresses[0])
     with pytest.raises(ListenError) as told:
-        await TcpListener(listen(address), journal, Accounts()).open()
+        await TcpListener(listen(address), intake(journal), policies).open()
     assert str(told.value).startswith(f"listener[ip].address: cannot listen on {address}: ")
     assert why in str(told.value).lower()
     assert "is another program on that port" in str(told.value)
@@ -132,7 +133,7 @@ async def test_refuse_new_lets_nobody_in_and_reads_nobody(door: Door) -> None:
 
 async def test_a_connection_that_comes_in_the_moment_of_the_end_is_closed(journal: Journal) -> None:
     """The loop may run other tasks between accepting a connection and handing it over."""
-    listener = TcpListener(listen(), journal, Accounts())
+    listener = TcpListener(listen(), intake(journal), policies)
     await listener.open()
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     here, there = socket.socketpair()

@@ -18,7 +18,7 @@ from receiver.accounts import Accounts
 from receiver.config import Config, Listener, Redis
 from receiver.delivered import Delivered
 from receiver.journal import Journal, JournalError, JournalReader
-from receiver.listen import ListenError
+from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter
 from receiver.receive import Receiver, socket_path
 from receiver.segment import Segment, chain, create, first_digest
@@ -165,7 +165,9 @@ async def test_a_peer_that_reads_its_answers_late_has_all_of_them_at_the_end(rec
 async def test_a_peer_that_takes_no_answers_delays_the_end_by_two_seconds_at_most(receiver: Receiver) -> None:
     panel = await begin(receiver, receive_bytes=4096)
     panel.send(null(1) * 200_000)
-    (session,) = receiver._listeners[0]._sessions
+    (listener,) = receiver._listeners
+    assert isinstance(listener, TcpListener)
+    (session,) = listener._sessions
     await until(lambda: not session.transport.is_reading())
     began = time.monotonic()
     await receiver.stop()

@@ -9,8 +9,9 @@ from structlog.testing import capture_logs
 
 from protocols.dc09 import Dc09Link, Frame, build
 from protocols.link import Received
+from receiver.conversation import NOISE_BYTES_MAX, UNANSWERED_MAX
 from receiver.journal import Journal, JournalReader
-from receiver.session import NOISE_BYTES_MAX, REJECTED_LINES_MAX, UNANSWERED_MAX, Session
+from receiver.session import Session
 from tests.receiver.conftest import Door, ack, event, fill_disk, held, null, stored, until
 
 DAMAGED = event(1).replace(b"BA005", b"BA006")
@@ -130,15 +131,16 @@ async def test_frames_between_the_noise_keep_a_connection_open(door: Door) -> No
         assert await panel.replies(1) == [ack(n)]
 
 
-async def test_refusals_beyond_a_number_are_counted_and_not_logged(door: Door) -> None:
+async def test_a_refusal_is_logged_once_a_minute_for_each_reason_and_the_rest_is_counted(door: Door) -> None:
     panel = await door.panel()
     with capture_logs() as logs:
         panel.send(DAMAGED * 100, null(1))
         assert await panel.replies(1) == [ack(1)]
         panel.close()
         await until(lambda: not door.listener.connections)
-    assert [line["event"] for line in logs].count("frame_rejected") == REJECTED_LINES_MAX
-    assert [line["not_logged"] for line in logs if line["event"] == "frames_rejected"] == [100 - REJECTED_LINES_MAX]
+        door.listener.intake.lines.flush()
+    assert [line["event"] for line in logs] == ["frame_rejected", "link_test", "lines_not_logged"]
+    assert (logs[2]["of"], logs[2]["cause"], logs[2]["host"], logs[2]["count"]) == ("frame_rejected", "crc", "127.0.0.1", 99)
     assert door.listener.counts["rejected_crc"] == 100
 
 
@@ -162,6 +164,19 @@ async def test_a_connection_cut_in_mid_frame_is_told_and_harms_no_other(door: Do
     other.send(event(2))
     assert await other.replies(1) == [ack(2)]
     assert len(stored(state_dir)) == 2
+
+
+async def test_who_has_said_all_is_answered_and_then_closed(door: Door, journal: Journal) -> None:
+    panel, other = await door.panel(), await door.panel()
+    with held(journal):
+        panel.send(event(1), null(2))
+        panel.writer.write_eof()
+        other.send(null(3))
+        other.writer.write_eof()
+        assert await other.reader.read(-1) == ack(3)
+        assert panel.heard == b""
+    assert await panel.reader.read(-1) == ack(1) + ack(2)
+    await until(lambda: not door.listener.connections)
 
 
 async def test_who_leaves_before_the_commit_is_stored_and_harms_no_other(door: Door, journal: Journal, state_dir: Path) -> None:
@@ -227,4 +242,4 @@ async def test_a_fault_over_one_peers_bytes_costs_no_other_his_answer(door: Door
         other.send(event(2))
         assert await other.replies(1) == [ack(2)]
         await until(lambda: door.listener.connections == 1)
-    assert [line["event"] for line in logs] == ["session_failed"]
+    assert [line["event"] for line in logs] == ["session_failed", "peer_closed"]
