@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from construct import Const
@@ -184,7 +184,7 @@ def build(frame: Frame, end: bytes = b"\x14") -> bytes:
 class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", forbid_unknown_fields=True):
     """A listener's `protocol = "surgard"`."""
 
-    end: Literal["dc4", "cr", "none"] = "dc4"
+    end: Annotated[Literal["dc4", "cr", "none"], msgspec.Meta(description='"dc4", "cr" or "none"')] = "dc4"
     """What ends a line. "none": half a second of silence, or the next line."""
 
     def link(self, policies: Policies = lambda *_: None) -> "SurGardLink":
