@@ -185,5 +185,6 @@ def _listener(listener: dict[str, Any]) -> str:
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(listener["counts"].items()))
     until = f", certificate until {listener['certificate_until'][:10]}" if listener["certificate_until"] else ""
     connected = "" if listener["transport"] == "udp" else f"{listener['connected']:,} connected"
-    there = f"{' '.join(listener['addresses'])} {listener['transport']}"
+    transport = "" if listener["transport"] == "tcp" else f" {listener['transport']}"
+    there = f"{' '.join(listener['addresses'])}{transport}"
     return f"{there}: {connected}{until}{connected and counts and ': '}{counts}"

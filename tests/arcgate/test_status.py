@@ -1,5 +1,6 @@
 """What `arcgate status` says of a gateway that runs, half runs, and does not run."""
 
+import asyncio
 import json
 import time
 
@@ -44,6 +45,35 @@ async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said
     told = json.loads(done.stdout)
     assert told["receive"]
     assert (told["dispatch"], told["redis"]["reachable"], told["queue"], told["journal"]["head"]) == (None, False, None, 1)
+
+
+async def test_an_account_is_told_as_the_receiver_knows_it(gateway: Gateway) -> None:
+    host, _, port = (await gateway.address()).rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        dc09.build(sia("1234", "Nri1/BA5")) + dc09.build(dc09.Frame(id_token="SIA-XYZ", sequence="0002", account="1234"))
+    )
+    assert b'"DUH"0002' in await reader.readuntil(b"#1234[]\r") + await reader.readuntil(b"#1234[]\r")
+    writer.close()
+    (told,) = gateway.told("status", "--account", "1234")
+    (heard,) = told["heard"]
+    assert (heard["listener"], heard["account"], heard["refused"]) == ("ip", "1234", {"unknown_token": 1})
+    assert told["since"].endswith("Z")
+    page = gateway.arcgate("status", "--account", "1234").stdout
+    assert "1234 is not listed for ip" in page
+    assert "last heard at" in page
+    assert "refused" in page
+    assert "1 unknown_token; the last at" in page
+
+    done = gateway.arcgate("status", "-a", "4321")
+    assert done.returncode == 1
+    assert "no frame that names this account" in done.stdout
+
+    gateway.stop()
+    done = gateway.arcgate("status", "--account", "1234")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "does not run" in done.stderr
+    gateway.start("receive")
 
 
 async def test_reports_that_reach_nobody_are_told_with_since_when_and_that_no_more_are_taken(gateway: Gateway) -> None:

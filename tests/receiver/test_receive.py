@@ -1,6 +1,8 @@
 """The running receiver: it starts whole or not at all, tells how it is, and stops with nothing half-done."""
 
 import asyncio
+import json
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,8 +22,9 @@ from receiver.delivered import Delivered
 from receiver.journal import Journal, JournalError, JournalReader
 from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter
-from receiver.receive import Receiver, socket_path
+from receiver.receive import Receiver, socket_path, watch_path
 from receiver.segment import Segment, chain, create, first_digest
+from tests.receiver.certificates import Certificate
 from tests.receiver.conftest import Panel, ack, connect, event, fill_disk, listen, null, stored, until
 
 PANELS = 100
@@ -132,6 +135,64 @@ async def test_it_takes_reports_and_says_how_it_is(receiver: Receiver, state_dir
     await receiver.stop()
     assert await status.ask(state_dir / "receive.sock") is None
     assert f'"id":"{receiver.journal.id}-000000000001"' in log_path.read_text()  # noqa: ASYNC240 - a line
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    return Certificate("gateway", days=5).write(tmp_path / "tls")
+
+
+async def test_each_transport_is_a_listener_of_its_own_and_is_told_as_such(
+    state_dir: Path, lines: LineWriter, files: tuple[str, str]
+) -> None:
+    tls = listen(name="tls", transport="tls", certificate=files[0], private_key=files[1])
+    receiver = Receiver(config(state_dir, listen(), listen(name="udp", transport="udp"), tls), Accounts(), lines)
+    with capture_logs() as logs:
+        await receiver.start()
+        await until(lambda: [line for line in logs if line["event"] == "certificate_ends"])
+        os.utime(files[0])
+        receiver.reload()
+        told = await status.ask(state_dir / "receive.sock")
+        await receiver.stop()
+    assert told is not None
+    assert [(listener["name"], listener["transport"]) for listener in told["listeners"]] == [
+        ("ip", "tcp"),
+        ("udp", "udp"),
+        ("tls", "tls"),
+    ]
+    untils = [listener["certificate_until"] for listener in told["listeners"]]
+    assert untils[:2] == [None, None]
+    assert untils[2].startswith(f"{datetime.now(UTC) + timedelta(days=5):%Y-%m-%d}")
+    assert [line["listener"] for line in logs if line["event"] == "certificate_ends"] == ["tls"]
+    assert [line["listener"] for line in logs if line["event"] == "certificate_taken"] == ["tls"]
+
+
+async def test_what_is_known_of_an_account_is_told_to_who_asks(receiver: Receiver, state_dir: Path) -> None:
+    panel = await begin(receiver)
+    panel.send(null(1, "0ab4"), event(2))
+    assert await panel.replies(2) == [ack(1, "0ab4"), ack(2)]
+    told = await status.ask(state_dir / "receive.sock", "0AB4")
+    unheard = await status.ask(state_dir / "receive.sock", "99")
+    panel.close()
+    assert told is not None
+    assert unheard is not None
+    assert (told["account"], told["listed"], unheard["heard"]) == ("0AB4", {"ip": None}, [])
+    (heard,) = told["heard"]
+    assert (heard["listener"], heard["account"], heard["clock_off"]) == ("ip", "0ab4", False)
+    assert heard["peer"] == "{}:{}".format(*panel.writer.get_extra_info("sockname"))
+
+
+async def test_what_comes_is_shown_to_who_watches(receiver: Receiver) -> None:
+    reader, writer = await asyncio.open_unix_connection(watch_path(receiver._config))
+    await until(lambda: receiver._watch.watchers)
+    panel = await begin(receiver)
+    panel.send(null(1))
+    assert json.loads(await reader.readline())["received"] == "link_test"
+    panel.close()
+    await receiver.stop()
+    assert await reader.read() == b""
+    writer.close()
+    assert not watch_path(receiver._config).exists()
 
 
 async def test_what_is_acknowledged_at_the_end_is_what_is_on_disk(receiver: Receiver, state_dir: Path) -> None:
