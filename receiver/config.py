@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from protocols import AnyProtocol
+from protocols.asterisk import Asterisk
 from receiver.load import ConfigError, Mistake, toml
 from receiver.secret import Secret, SecretError, reveal
 
@@ -60,10 +61,11 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
     name: Name
     transport: Annotated[
-        Literal["tcp", "udp", "tls", "dial", "serial"], Meta(description='"tcp", "udp", "tls", "dial" or "serial"')
+        Literal["tcp", "udp", "tls", "dial", "serial", "spool"],
+        Meta(description='"tcp", "udp", "tls", "dial", "serial" or "spool"'),
     ]
     address: Address
-    """As written; `host` and `port` are its parts. "dial": where the receiver waits; "serial": the port's path."""
+    """As written; `host` and `port` are its parts. "dial": where the receiver waits; "serial", "spool": a path."""
     allow: tuple[Annotated[str, Meta(description='text: a network, as "192.0.2.0/24" or "2001:db8::/32"')], ...] = ()
     """The networks whose peers are let in; empty: all."""
     certificate: File | None = None
@@ -267,11 +269,13 @@ def _contradictions(listener: Listener) -> Iterator[tuple[str, str]]:
             inside = "host bits" in str(error)
             hint = f"did you mean `{ip_network(network, strict=False)}`?" if inside else 'as "192.0.2.0/24" or "2001:db8::/32"'
             yield f"allow[{n}]", f"must be a network: {hint}"
-    if (listener.transport == "serial") != listener.address.startswith("/"):
-        yield "address", 'must be a port as "/dev/ttyS0" with transport = "serial", and host:port with the others'
+    if (listener.transport in {"serial", "spool"}) != listener.address.startswith("/"):
+        yield "address", 'must be a path, as "/dev/ttyS0", with transport = "serial" or "spool", and host:port with the others'
+    if (listener.transport == "spool") != isinstance(listener.protocol, Asterisk):
+        yield "transport", 'must be "spool" with protocol = "asterisk", and with no other'
     if listener.transport != "serial":
         yield from ((key, 'goes with transport = "serial" alone') for key in _SERIAL_KEYS if getattr(listener, key))
-    if listener.allow and listener.transport in {"dial", "serial"}:
+    if listener.allow and listener.transport in {"dial", "serial", "spool"}:
         yield "allow", "goes with transports that let peers in"
     if listener.transport == "tls":
         yield from ((key, "is missing: TLS needs it") for key in ("certificate", "private_key") if not getattr(listener, key))

@@ -1,7 +1,7 @@
 """
 The receiver: from the panels' bytes to the ACK. It depends on sockets and a disk, and on nothing else.
 
-    Config -> Journal, TcpListener, UdpListener, SerialListener, DialListener, StatusSocket, Watch
+    Config -> Journal, TcpListener, UdpListener, SerialListener, DialListener, SpoolListener, StatusSocket, Watch
 
 And what is done now and then: Undelivered, retention, the head's digest, certificates, Supervision.
 """
@@ -32,6 +32,7 @@ from receiver.log import LineWriter, report_lines
 from receiver.seen import Seen
 from receiver.serial import SerialListener
 from receiver.sparing import AGAIN_S, SparingLog
+from receiver.spool import SpoolListener
 from receiver.status import StatusSocket
 from receiver.supervise import Supervision
 from receiver.udp import UdpListener
@@ -47,7 +48,7 @@ CERTIFICATES_SAID_S: Final = 86_400.0
 CERTIFICATE_ENDS: Final = timedelta(days=14)
 """So long before its end a certificate is told of, each day."""
 
-Door = TcpListener | UdpListener | SerialListener | DialListener
+Door = TcpListener | UdpListener | SerialListener | DialListener | SpoolListener
 
 log = structlog.get_logger()
 
@@ -115,6 +116,8 @@ class Receiver:
                 return SerialListener(listener, intake, policies, self._faults)
             case "dial":
                 return DialListener(listener, intake, policies, self._faults)
+            case "spool":
+                return SpoolListener(listener, intake, policies, self._faults)
 
     def _work(self) -> Sequence[tuple[Callable[[], Awaitable[None]], float]]:
         """Say what is done now and then, and each how many seconds."""

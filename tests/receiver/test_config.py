@@ -37,7 +37,7 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
     assert loaded.digest_secret == bytes.fromhex("00112233445566778899aabbccddeeff")
     assert (loaded.free_bytes_min, loaded.undelivered_s, loaded.refuse_when_undelivered) == (1 << 30, 45.5, True)
     assert loaded.alert_command == ("/usr/local/bin/alert", "--to", "on-call")
-    first, second, udp, tls, mlr2, system3, bosch = loaded.listeners
+    first, second, udp, tls, mlr2, system3, bosch, calls = loaded.listeners
     assert (first.name, first.protocol, first.transport, first.address) == ("ip", Dc09(), "tcp", "127.0.0.1:12000")
     assert (first.host, first.port, first.connections_max, first.idle_s) == ("127.0.0.1", 12000, 500, 30.5)
     assert (second.host, second.port, second.connections_max, second.idle_s) == ("::1", 12000, 2000, 60)
@@ -49,6 +49,7 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
     assert loaded.drift_s_max == 120
     assert (mlr2.transport, mlr2.address, mlr2.speed, mlr2.parity, mlr2.bits) == ("serial", "/dev/ttyUSB0", 1200, "even", 7)
     assert (system3.transport, system3.host, system3.port, system3.heartbeat_s) == ("dial", "192.0.2.7", 1025, 30)
+    assert (calls.transport, calls.address) == ("spool", "/var/spool/asterisk/alarm_events")
     assert (bosch.protocol, mlr2.protocol) == (Bosch(experimental=True), SurGard())
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from protocols.event import CENTRE
+from protocols.link import unescape
 from receiver import attach
 from receiver.journal import Journal
 from receiver.serial import SerialListener
+from tests.protocols.lines import rows
 from tests.receiver.attached import ACK, BEAT, GOOD, NAK, OTHER, attached, told
 from tests.receiver.conftest import WAIT_S_MAX, until
 
@@ -74,6 +76,17 @@ async def test_lines_cut_at_every_byte_glued_and_without_their_end_are_answered_
         assert asyncio.get_running_loop().time() - before < 1
         assert journal.durable == len(GOOD) + 2
     assert {account for account, _, _ in told(state_dir)} == {"1234"}
+    cable.pull()
+
+
+async def test_every_vector_is_answered_as_its_source_says(journal: Journal, cable: Cable) -> None:
+    vectors = rows("surgard")
+    async with attached(SerialListener, journal, str(cable.path)) as door:
+        await until(lambda: door.connections)
+        for row in vectors:
+            cable.send(unescape(row["frame"]))
+            assert await cable.answers(1) == unescape(row["reply"]), row["name"]
+        assert journal.durable == sum(row["received"] == "message" for row in vectors)
     cable.pull()
 
 
