@@ -46,7 +46,10 @@ class Faults:
         if not self._journal.append([Report(self._now(), listener, "", "", (event,))], self._save):
             return
         (self._raised.add if lost else self._raised.discard)(fault)
-        (log.error if lost else log.info)(code if lost else f"{code}_restored", listener=listener, why=text)
+        if lost:
+            log.error("fault_raised", listener=listener, code=code, why=text)
+        else:
+            log.info("fault_restored", listener=listener, code=code, why=text)
 
     def _save(self) -> None:
         """Keep what is raised; where that fails it is raised once more after a restart."""
