@@ -47,11 +47,19 @@ class SerialListener(AttachedListener):
 
 
 class _Port(serial.Serial):  # type: ignore[misc] # pyserial has no types
-    """A port that may know no parity, as a pseudo-terminal: it is told of it when it is opened, and refuses to be told again."""
+    """
+    A port that makes parity errors seen: a sign that came wrong is read as NUL, so that its line is visibly damaged.
+
+    One that knows no parity, as a pseudo-terminal, is told of it when it is opened, and refuses to be told again.
+    """
 
     def _reconfigure_port(self, force_update: bool = False) -> None:  # noqa: FBT001, FBT002 - pyserial's own
         with suppress(*(() if force_update else (termios.error,))):
             super()._reconfigure_port(force_update)
+            settings = termios.tcgetattr(self.fd)
+            if self.parity != serial.PARITY_NONE and not settings[0] & termios.INPCK:
+                settings[0] |= termios.INPCK
+                termios.tcsetattr(self.fd, termios.TCSANOW, settings)
 
 
 class SerialSession(Session):

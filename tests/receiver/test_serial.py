@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import termios
 from pathlib import Path
 
 import pytest
@@ -141,4 +142,7 @@ async def test_speed_parity_and_bits_reach_the_port(journal: Journal, cable: Cab
         assert door.session
         port = door.session.transport.get_extra_info("serial")
         assert (port.baudrate, port.parity, port.bytesize, port.stopbits) == (1200, "E", 7, 2)
+        assert termios.tcgetattr(port.fileno())[0] & termios.INPCK, "a wrong parity is read as NUL: the line is damaged"
+        cable.send(GOOD.replace(b"E", b"\0"), GOOD)
+        assert await cable.answers(2) == NAK + ACK
     cable.pull()
