@@ -43,7 +43,7 @@ class Intake:
     """
 
     def __init__(self, listener: str, journal: Journal, seen: Seen, watch: Watch, lines: SparingLog) -> None:
-        """Begin with nothing. listener: its name; the rest is shared by all listeners."""
+        """Begin with nothing. listener: its name. seen: its own; the rest is shared by all listeners."""
         self.listener, self.journal, self.seen, self.watch, self.lines = listener, journal, seen, watch, lines
         self.counts: Counter[str] = Counter()
         self._arrived: list[tuple[Conversation, bytes]] = []
@@ -120,23 +120,27 @@ class Conversation(ABC):
         Returns a reply that may go out at once, and how many answers it holds; None where there is none.
         """
         intake, peer = self._intake, self.peer
+        listener, note = intake.listener, intake.seen.note
         reports: list[Report] = []
         replies = []
         for item in received:
+            raised = None
             if type(item) is Message:
                 self.proven = True
                 intake.counts["messages"] += 1
                 frame = item.frame.decode("latin-1")
-                reports.append(Report(now, intake.listener, peer, frame, item.events, item.identity, item.mark))
+                reports.append(Report(now, listener, peer, frame, item.events, item.identity, item.mark))
+                raised = note(peer, item, now)
             elif type(item) is LinkTest:
                 self._note_link_test(item)
+                raised = note(peer, item, now)
             else:
                 self._note_rejected(cast("Rejected", item), reports, now)
-            if event := intake.seen.note(intake.listener, peer, item, now):
-                reports.append(Report(now, intake.listener, peer, "", (event,)))
+            if raised:
+                reports.append(Report(now, listener, peer, "", (raised,)))
             replies.append(item.reply)
         if intake.watch.watchers:
-            intake.watch.tell(intake.listener, peer, received, now, answering=intake.journal.writable)
+            intake.watch.tell(listener, peer, received, now, answering=intake.journal.writable)
         reply = b"".join(replies)
         answers = len(replies) - replies.count(b"")
         if reports or self.unanswered:
@@ -165,6 +169,7 @@ class Conversation(ABC):
     def _note_rejected(self, rejected: Rejected, reports: list[Report], now: datetime) -> None:
         """Log it; where it may have been a report, journal it, so that dispatch can raise it."""
         intake, error = self._intake, rejected.error
+        intake.seen.note_refused(rejected, now)
         intake.counts[f"rejected_{error.reason}"] += 1
         frame = rejected.frame.decode("latin-1")
         self.proven = self.proven or error.reason not in _NO_FRAME

@@ -79,7 +79,6 @@ class Receiver:
         )
         self._head = self.journal.durable, self.journal.digest
         self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
-        self._seen = Seen(self._config.drift_s_max, self._config.state_dir)
         self._watch = Watch(watch_path(self._config))
         self._spared = SparingLog()
         self._faults = Faults(self.journal, self._config.state_dir)
@@ -105,7 +104,8 @@ class Receiver:
         log.info("receiver_started", journal=self.journal.id, position=self.journal.durable, accounts=len(self._accounts))
 
     def _listener(self, listener: Listener) -> Door:
-        intake = Intake(listener.name, self.journal, self._seen, self._watch, self._spared)
+        seen = Seen(listener.name, self._config.drift_s_max, self._config.state_dir)
+        intake = Intake(listener.name, self.journal, seen, self._watch, self._spared)
         policies = partial(self._accounts.policy, listener.name)
         match listener.transport:
             case "tcp" | "tls":
@@ -187,7 +187,8 @@ class Receiver:
         for listener in self._config.listeners:
             policy = self._accounts.policy(listener.name, None, None, number)
             listed[listener.name] = policy and {"keys": len(policy.keys), "time": policy.time}
-        return {"account": number, "since": self._since, "listed": listed, "heard": self._seen.of(number)}
+        heard = [at for listener in self._listeners for at in listener.intake.seen.of(number)]
+        return {"account": number, "since": self._since, "listed": listed, "heard": heard}
 
     def reload(self) -> None:
         """Take every certificate anew."""
@@ -259,7 +260,8 @@ class Receiver:
 
     async def _look(self) -> None:
         self._undelivered.look(time.monotonic())
-        self._seen.save()
+        for listener in self._listeners:
+            listener.intake.seen.save()
 
     async def _say_head(self) -> None:
         """Put the head's digest on record, where it is another one than was said last."""

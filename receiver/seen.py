@@ -17,19 +17,25 @@ from typing import Any, Final
 import msgspec
 
 from protocols.event import Category, Event, Format, Qualifier
-from protocols.link import LinkTest, Received, Rejected
+from protocols.link import LinkTest, Message, Rejected
 
 ACCOUNTS_MAX: Final = 1_000_000
 """Beyond these the one that was silent longest, of a few that were there first, is forgotten for the next."""
+PLACES_MAX: Final = 16
+"""Of one number: panels that differ in R or L alone."""
 _LOOKED_AT: Final = 8
 
-_Key = tuple[str, str | None, str | None, str]
-"""Listener, receiver, line and account, each as sent: two panels may have the same number at two places."""
+
+_decode: Final = msgspec.json.Decoder(list[tuple[str, str | None, str | None]]).decode
 
 
-class Heard(msgspec.Struct, omit_defaults=True, gc=False):
+class Heard(msgspec.Struct, gc=False):
     """One account. Small: there may be a million."""
 
+    account: str
+    """As sent, as the next two are."""
+    receiver: str | None
+    line: str | None
     at: datetime | None = None
     """When its last accepted frame came."""
     peer: str = ""
@@ -42,88 +48,106 @@ class Heard(msgspec.Struct, omit_defaults=True, gc=False):
     refused: Counter[str] | None = None
     """How many were refused, by reason."""
     refused_at: datetime | None = None
+    others: tuple[str, ...] = ()
+    """Where those are remembered that have the same number at another place."""
 
 
 class Seen:
-    """One for all listeners."""
+    """One a listener."""
 
-    def __init__(self, drift_s_max: float, state_dir: Path | None = None) -> None:
+    def __init__(self, listener: str, drift_s_max: float, state_dir: Path | None = None) -> None:
         """drift_s_max: how far a panel's clock may be off. state_dir: where it is kept whose is."""
-        self._drift_s_max = drift_s_max
-        self._path = state_dir and state_dir / "clocks_off.json"
+        self._listener, self._drift_s_max = listener, drift_s_max
+        self._path = state_dir and state_dir / f"clocks_off.{listener}.json"
         self._unsaved = False
-        self._accounts: dict[_Key, Heard] = {}
+        self._accounts: dict[str, Heard] = {}
+        """By number, as sent; a second panel of the same number by number and place."""
         with suppress(OSError, msgspec.MsgspecError):
-            kept = msgspec.json.decode(self._path.read_bytes(), type=list[_Key]) if self._path else []
-            self._accounts = {key: Heard(clock_off=True) for key in kept}
+            for key in (
+                msgspec.json.decode(self._path.read_bytes(), type=list[tuple[str, str | None, str | None]]) if self._path else ()
+            ):
+                self._find(*key).clock_off = True
 
-    def note(self, listener: str, peer: str, item: Received, now: datetime) -> Event | None:
+    def note(self, peer: str, item: Message | LinkTest, now: datetime) -> Event | None:
         """Remember a frame; returns what is to be raised with it. Each frame comes by: it stays a look-up and some stores."""
-        key: _Key
-        if isinstance(item, LinkTest):
-            key = (listener, item.receiver, item.line, item.account)
-        elif item.events:
-            event = item.events[0]
-            key = (listener, event.receiver, event.line, event.account)
-        else:
-            return None
-        heard = self._accounts.get(key) or self._begin(key)
-        if isinstance(item, Rejected):
-            heard.refused = heard.refused or Counter()
-            heard.refused[item.error.reason] += 1
-            heard.refused_at = now
-            return None
-        heard.at, heard.peer = now, peer
+        who: Event | LinkTest = item.events[0] if type(item) is Message else item  # type: ignore[assignment] # isinstance: 0.2 us
+        heard = self._accounts.get(who.account)
+        if heard is None or heard.line != who.line or heard.receiver != who.receiver:
+            heard = self._find(who.account, who.receiver, who.line)
+        heard.at = now
+        heard.peer = peer
         if item.dialects:
             heard.dialects = heard.dialects or Counter()
             heard.dialects.update(item.dialects)
-        if item.ahead_s is None:
+        ahead_s = item.ahead_s
+        if ahead_s is None:
             return None
-        heard.ahead_s = item.ahead_s
-        off = abs(item.ahead_s)
-        if heard.clock_off == (off > self._drift_s_max) or (heard.clock_off and off >= self._drift_s_max / 2):
+        heard.ahead_s = ahead_s
+        if abs(ahead_s) <= self._drift_s_max and not heard.clock_off:
             return None
-        return self._turn(key, heard)
+        return self._judge(heard, abs(ahead_s))
 
-    def _begin(self, key: _Key) -> Heard:
+    def note_refused(self, rejected: Rejected, now: datetime) -> None:
+        """Remember a frame that was refused, where it names an account."""
+        if rejected.events:
+            who = rejected.events[0]
+            heard = self._find(who.account, who.receiver, who.line)
+            heard.refused = heard.refused or Counter()
+            heard.refused[rejected.error.reason] += 1
+            heard.refused_at = now
+
+    def _find(self, account: str, receiver: str | None, line: str | None) -> Heard:
+        """Give what is remembered of a panel, which may be nothing yet; beyond PLACES_MAX they share the first's."""
+        first = self._accounts.get(account)
+        if first is None:
+            return self._begin(account, Heard(account, receiver, line))
+        place = f"{account} R{receiver} L{line}"  # an account has no blank
+        if (first.receiver, first.line) == (receiver, line) or (place not in first.others and len(first.others) >= PLACES_MAX):
+            return first
+        if other := self._accounts.get(place):
+            return other
+        first.others = (*(known for known in first.others if known != place), place)
+        return self._begin(place, Heard(account, receiver, line))
+
+    def _begin(self, key: str, heard: Heard) -> Heard:
         if len(self._accounts) >= ACCOUNTS_MAX:
             first = list(islice(self._accounts, _LOOKED_AT))
             looked_at = sorted(((known, self._accounts.pop(known)) for known in first), key=_silent_longest)
             self._accounts.update(looked_at[1:])  # behind all others: the next ones are looked at first
-        heard = self._accounts[key] = Heard()
+        self._accounts[key] = heard
         return heard
 
-    def _turn(self, key: _Key, heard: Heard) -> Event:
-        """Raise that a clock is off, or restore it."""
+    def _judge(self, heard: Heard, off_s: float) -> Event | None:
+        """Raise that a clock is off, once; restore it when it is well back."""
+        if heard.clock_off and off_s >= self._drift_s_max / 2:
+            return None
         heard.clock_off = not heard.clock_off
         self._unsaved = True
-        _, receiver, line, account = key
         ahead_s = heard.ahead_s or 0
         how = f"{abs(ahead_s):.0f} s {'ahead' if ahead_s > 0 else 'behind'}"
-        text = (
-            f"The panel's clock is {how}: set it, or its account's time_zone" if heard.clock_off else "The panel's clock is right"
-        )
-        qualifier = Qualifier.NEW if heard.clock_off else Qualifier.RESTORE
-        return Event(account, Format.ARCGATE, "clock_off", qualifier, Category.GENERATED, receiver, line, text=text)
+        off = f"The panel's clock is {how}: set it, or its account's time_zone"
+        qualifier, text = (Qualifier.NEW, off) if heard.clock_off else (Qualifier.RESTORE, "The panel's clock is right")
+        place = heard.receiver, heard.line
+        return Event(heard.account, Format.ARCGATE, "clock_off", qualifier, Category.GENERATED, *place, text=text)
 
     def of(self, number: str) -> list[dict[str, Any]]:
-        """Say what is remembered of an account, at each place where it was heard; case does not count."""
-        number = number.upper()
-        return [
-            {"listener": key[0], "receiver": key[1], "line": key[2], "account": key[3], **msgspec.structs.asdict(heard)}
-            for key, heard in self._accounts.items()
-            if key[3].upper() == number
-        ]
+        """Say what is remembered of an account, at each place where it was heard; written as sent, or all in one case."""
+        names = dict.fromkeys((number, number.upper(), number.lower()))
+        first = [self._accounts[name] for name in names if name in self._accounts]
+        others = [self._accounts[place] for heard in first for place in heard.others if place in self._accounts]
+        told = [msgspec.structs.asdict(heard) for heard in first + others]
+        return [{"listener": self._listener} | {key: heard[key] for key in heard if key != "others"} for heard in told]
 
     def save(self) -> None:
-        """Write down whose clock is off, where that has changed. An OSError is the caller's to tell."""
+        """Write down whose clock is off, where that has changed; raises OSError."""
         if self._path and self._unsaved:
+            off = [(heard.account, heard.receiver, heard.line) for heard in self._accounts.values() if heard.clock_off]
             new = self._path.with_suffix(".new")
-            new.write_bytes(msgspec.json.encode([key for key, heard in self._accounts.items() if heard.clock_off]))
+            new.write_bytes(msgspec.json.encode(off))
             new.replace(self._path)
             self._unsaved = False
 
 
-def _silent_longest(entry: tuple[_Key, Heard]) -> float:
+def _silent_longest(entry: tuple[str, Heard]) -> float:
     _, heard = entry
     return heard.at.timestamp() if heard.at else 0.0

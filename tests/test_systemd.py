@@ -54,6 +54,11 @@ def test_a_unit_is_watched_and_has_no_more_rights_than_it_needs(path: Path) -> N
     assert {key: service.get(key) for key in LEAST_PRIVILEGE} == LEAST_PRIVILEGE
 
 
+@pytest.mark.parametrize("name", ["arcgate", "arcgate-receive"])
+def test_a_unit_that_receives_is_reloaded_by_a_signal_that_it_knows(name: str) -> None:
+    assert Unit(FOLDER / f"{name}.service")["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.stem)
 def test_systemd_finds_no_fault(path: Path, tmp_path: Path) -> None:
     """Where there is no systemd, the tests above are all that can be said."""

@@ -1,6 +1,7 @@
 """TLS over real sockets, with certificates made here: who gets in, who is told why not, and a change of certificate."""
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -291,3 +292,5 @@ async def test_a_file_that_cannot_be_used_is_told_by_key_and_name(
         await TcpListener(listener, intake(journal), policies).open()
     with pytest.raises(TlsError):
         Certificates(listener)
+    ((where, why),) = tls.mistakes([listen(), listener])
+    assert re.match(told, f"{where.removeprefix('listener[1].')}: {why}")
