@@ -31,7 +31,7 @@ NAMES_NOT_WANTED = re.compile(r"(utils?|helpers?|common|base|managers?|handlers?
 TESTED_ELSEWHERE = {
     "protocols/event.py": "types only",
     "protocols/errors.py": "types only",
-    "protocols/link.py": "types; escape and unescape carry every vector of protocols/test_dc09.py",
+    "protocols/link.py": "types; escape and unescape carry every vector of protocols/dc09/test_link.py",
     "dispatch/alarm.py": "types only",
     "receiver/notify.py": "the gateway of conftest.py waits for its READY",
     "arcgate/__main__.py": "the list of verbs: this file goes through them",

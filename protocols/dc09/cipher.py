@@ -1,0 +1,121 @@
+"""
+Encrypted DC-09: what stands in clear behind the key.
+
+    [hex( pad | data ] [x...] _timestamp )          no closing bracket in clear; id, seq, R, L and #acct are not encrypted
+    pad ] _timestamp                                no data: NULL, ACK
+
+AES-CBC with a key of 128, 192 or 256 bits and zeros for IV; nothing else fills the last block but the pad before the data: any
+bytes but `|`, `[` and `]`, 0..15 of them up to 2021, 16..31 since 2026. There is no MAC: a key is taken for the right one
+where the content ends in a bracket and a time, as it must.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
+
+BLOCK: Final = 16
+"""Bytes."""
+_IV: Final = bytes(BLOCK)
+_CONTENT: Final = re.compile(
+    rb"""
+    (?P<pad> [^|\[\]]* )
+    (?: \| (?P<data> [^\]]* ) )?
+    (?P<extended> \] (?: \[ [^\]]* \] )* )
+    (?: _ (?P<timestamp> [^\]\[]* ) )? \Z
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_TIME: Final = re.compile(rb"_[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
+_READABLE: Final = re.compile(rb"#[ -~\x80-\xFF]*\|[ -~\x80-\xFF]*")
+
+
+class Content(msgspec.Struct, frozen=True, gc=False):
+    """What was encrypted."""
+
+    data: bytes
+    extended: bytes
+    timestamp: bytes
+    """Empty where none was sent."""
+    pad: int
+    """How many bytes: the answer has as many as is the custom of the panel's year."""
+    pad_odd: bool = False
+    """Whether the pad held a sign that ends it."""
+
+
+@lru_cache(maxsize=4096)
+def _cipher(key: bytes) -> Cipher[CBC]:
+    """Make it once a key: that is most of what a short frame costs."""
+    return Cipher(AES(key), CBC(_IV))
+
+
+def decrypt(key: bytes, ciphertext: bytes) -> bytes:
+    """Return the plain bytes of whole blocks. key: 16, 24 or 32 bytes."""
+    return _cipher(key).decryptor().update(ciphertext)
+
+
+def encrypt(key: bytes, content: bytes, pad: bytes) -> str:
+    """Return the upper-case hexadecimal of pad and content; the pad is repeated until the blocks are full."""
+    count = len(pad) + -(len(pad) + len(content)) % BLOCK
+    filled = (pad or b"0") * (count // len(pad or b"0") + 1)
+    return _cipher(key).encryptor().update(filled[:count] + content).hex().upper()
+
+
+def unseal(key: bytes, ciphertext: bytes, account: bytes, *, empty: bool) -> Content | None:
+    """
+    Open what a key encrypted; None where it was another key.
+
+    account: that of the header. empty: whether a content without data and time is believed: that is little to tell a right key
+    by, for a wrong one passes once in 256.
+    """
+    plain = decrypt(key, ciphertext).rstrip(b"\0")
+    timed = _TIME.fullmatch(plain, max(0, len(plain) - 20)) is not None
+    match = _CONTENT.fullmatch(plain)
+    inner = plain.find(b"|#%b|" % account)
+    odd = inner >= 0 and (match is None or match.start("data") < inner)
+    if odd:
+        match = _CONTENT.fullmatch(plain, inner)
+    elif match is None and timed:
+        odd, match = True, _CONTENT.fullmatch(plain, plain.rfind(b"]"))
+    if match is None:
+        return None
+    data: bytes = match["data"] or b""
+    if not (timed or (_READABLE.fullmatch(data) is not None if data else empty)):
+        return None
+    return Content(data, match["extended"][1:], match["timestamp"] or b"", match.start() + len(match["pad"]), odd)
+
+
+def unseal_by(keys: Sequence[bytes], digits: str, account: str, *, empty: bool) -> tuple[int, Content] | None:
+    """
+    Open a frame's ciphertext with the first key that fits: its place in `keys`, and the content; None where none does.
+
+    digits: as sent. Raises ValueError where they are not hexadecimal, or no whole blocks: the message says which.
+    """
+    if not digits or len(digits) % (2 * BLOCK):
+        raise ValueError(f"the ciphertext has {len(digits)} digits, which is no multiple of {2 * BLOCK}: was it cut?")
+    if _HEX.fullmatch(digits) is None:
+        raise ValueError("the ciphertext is not hexadecimal: is it another cipher's, or Base64?")
+    ciphertext = bytes.fromhex(digits)
+    for place, key in enumerate(keys):
+        if content := unseal(key, ciphertext, account.encode(), empty=empty):
+            return place, content
+    return None
+
+
+def other_notations(key: bytes) -> Iterator[tuple[str, bytes]]:
+    """
+    Say what a key might have been meant to be, where it was written in the wrong notation: `hex` or `ascii`, and the key.
+
+    32 characters are the digits of an AES-128 key to one maker, and the characters of an AES-256 key to another.
+    """
+    if len(key) == BLOCK:
+        yield "ascii", key.hex().upper().encode()
+        yield "ascii", key.hex().encode()
+    elif len(key) == 2 * BLOCK and re.fullmatch(rb"[0-9A-Fa-f]+", key):
+        yield "hex", bytes.fromhex(key.decode())

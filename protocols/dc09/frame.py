@@ -1,0 +1,150 @@
+r"""
+A DC-09 frame's grammar: from the bytes to fields and back.
+
+    <LF> crc 0LLL "id" seq Rrcvr Lpref #acct [data] [x...] _timestamp <CR>
+                  ^------------ body: what crc and length cover ------^
+
+The checksum is CRC-16/ARC over the bytes of the body: four hexadecimal digits, or two raw bytes in panels of 2007; the length
+is 0 and three hexadecimal digits. Text is decoded after that, never before. What belongs to panels that depart from this has
+a name: `DIALECTS`.
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Final, Literal, get_args
+from zoneinfo import ZoneInfo
+
+import msgspec
+from fastcrc.crc16 import arc
+
+FRAME_BYTES_MAX: Final = 10 + 0xFFF
+"""LF, checksum, length, a body of at most 0xFFF bytes, CR."""
+
+DIALECTS: Final = {
+    "binary_crc": "the checksum is two raw bytes, as in 2007: it is answered in kind",
+    "eldes": "the checksum and the length cover the CR as well: an ELDES panel",
+    "lower_case_hex": "hexadecimal digits in lower case: Jablotron, Scantronic",
+    "no_lf": "no LF before the checksum",
+    "nul_after_cr": "a NUL after the CR: G90B and others of its make",
+    "lf_after_cr": "an LF after the CR that begins no frame",
+    "length": "the length does not fit, the checksum does: taken by the checksum",
+    "sequence_hex": "the sequence number has hexadecimal digits",
+    "receiver_odd": "R has not 1 to 6 hexadecimal digits",
+    "line_empty": "L has no digit",
+    "line_odd": "L has more than 6 digits",
+    "account_odd": "the account has not 3 to 16 hexadecimal digits",
+    "account_missing": "no #account in the header",
+    "inner_account_missing": "no #account| at the head of the data",
+    "inner_account_other": "the account in the data is not that of the header, which counts",
+    "bracket_in_clear": "encrypted, and a ] or more stands behind it in clear",
+    "pad_odd": "the pad before the encrypted data has a sign that ends it",
+    "trailer": "something stands behind the last bracket that is no time",
+    "cp1252": "text in CP1252, not UTF-8",
+}
+"""Where panels of the field depart from the standard, by name: what it means. None of it is refused, but where `strict`."""
+
+Dialect = Literal[
+    "", "binary_crc", "eldes", "lower_case_hex", "no_lf", "nul_after_cr", "lf_after_cr", "length", "cp1252", "bracket_in_clear"
+]
+"""Those that `build` can write; the others are a matter of a field's content."""
+assert set(get_args(Dialect)) - {""} <= set(DIALECTS)
+
+STRICT_HEADER: Final = re.compile(rb'\n([0-9A-F]{4})0([0-9A-F]{3})"')
+"""As the standard wants it. Groups as in HEADER."""
+HEADER: Final = re.compile(rb'\n?([0-9A-Fa-f]{4}|(?<=\n)..)0([0-9A-Fa-f]{3})"', re.DOTALL)
+"""As panels send it: the place of the quote tells four digits from two raw bytes, which may be CR, LF or a quote themselves."""
+HEADER_BYTES_MAX: Final = 9
+"""Before the quote."""
+HEADER_BEGUN: Final = re.compile(
+    rb"""
+    \n (?: .{0,2} | .. 0 [0-9A-Fa-f]{0,3} | [0-9A-Fa-f]{3,4} | [0-9A-Fa-f]{4} 0 [0-9A-Fa-f]{0,3} ) \Z
+    | [0-9A-Fa-f]{1,4} \Z | [0-9A-Fa-f]{4} 0 [0-9A-Fa-f]{0,3} \Z
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+BODY: Final = re.compile(
+    r"""
+    "(?P<star>\*?)(?P<id_token>[^"]{1,20})"
+    (?P<regular>(?=[0-9]{4}(?:R[0-9A-Fa-f]{1,6})?L[0-9A-Fa-f]{1,6}\#[0-9A-Fa-f]{3,16}\[))?     # by the standard
+    (?P<echo>                                   # what a reply repeats byte for byte
+        [0-9A-Fa-f]{4}
+        (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
+        L(?P<line>[0-9A-Fa-f]{0,16})            # some panels send L without a digit
+        (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?  # any length, any sign: the whole of it, or it would be another's
+    )
+    (?=[\[_]|\Z)
+    (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?[^\]]*)\]?
+       (?P<extended>(?:\[[^\]]*\])*)
+    )?
+    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})\Z)?
+    (?P<rest>.*)                                # what is no time, too
+    """,
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+PAIR: Final = re.compile(r"\[(\$?[^\]]?)([^\]]*)\]")
+"""One extended block: id and value."""
+_TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
+_SECRET: Final = re.compile(rb"(?<=\]\[K)[^\]\r]+|(?<=\[K)[0-9A-Fa-f]{16,}")
+"""An extended block with a key; or what can't be anything else, wherever it stands."""
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a frame, as text; what `build` puts on the wire."""
+
+    id_token: str
+    encrypted: bool = False
+    sequence: str
+    receiver: str | None = None
+    """None where R was not sent; R is optional."""
+    line: str = "0"
+    account: str
+    data: str = ""
+    """What stands between the brackets, the inner account included; encrypted and not opened: its hexadecimal text."""
+    extended: tuple[tuple[str, str], ...] = ()
+    """As sent, but for the value of K: a key is never shown."""
+    timestamp: datetime | None = None
+    """UTC; None where it was not sent or is no time."""
+
+
+def text(data: bytes) -> tuple[str, tuple[str, ...]]:
+    """Decode as UTF-8, else as CP1252, which older panels send, and name that; the checksum was taken over the bytes."""
+    try:
+        return data.decode(), ()
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), ("cp1252",)
+
+
+def hide_key(data: bytes) -> bytes:
+    """Put asterisks for the value of a `[K...]` block: as many, so that all else stays in its place."""
+    return _SECRET.sub(lambda secret: b"*" * len(secret[0]), data) if b"[K" in data else data
+
+
+def moment(timestamp: str, zone: ZoneInfo | None = None, now: datetime | None = None) -> datetime | None:
+    """
+    Read HH:MM:SS,MM-DD-YYYY; None where it is no time.
+
+    zone: that of the panel's clock; None: UTC. now: where the clock goes back, an hour comes twice, and the one nearer to now
+    is meant. The result may be in any zone.
+    """
+    if _TIME.fullmatch(timestamp) is None:
+        return None
+    try:
+        sent = datetime.fromisoformat(f"{timestamp[15:]}-{timestamp[9:14]}T{timestamp[:8]}+00:00")
+        if zone is None:
+            return sent
+        first, second = (sent.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    except (ValueError, OverflowError):  # no such day or hour; or the end of all calendars
+        return None
+    return second if now is not None and abs(second - now) < abs(first - now) else first
+
+
+def stamp(at: datetime) -> str:
+    """Write a time as DC-09 does, in UTC: the inverse of `moment`, with the underscore."""
+    return at.astimezone(UTC).strftime("_%H:%M:%S,%m-%d-%Y")
+
+
+def wrap(body: bytes, *, binary: bool = False) -> bytes:
+    """Put LF, checksum, length and CR around a body; binary: the checksum as two raw bytes."""
+    if binary:
+        return b"\n%b%04X%b\r" % (arc(body).to_bytes(2), len(body), body)
+    return b"\n%04X%04X%b\r" % (arc(body), len(body), body)
