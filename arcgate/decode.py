@@ -18,6 +18,7 @@ from arcgate.decode_view import Asked
 from arcgate.key import KEY_HELP, read_key
 from arcgate.output import AsJson, console, print_json
 from protocols import AnyProtocol
+from protocols.dc09 import Dc09
 from protocols.errors import Reason
 from protocols.link import Link, Policy, Received, Rejected
 
@@ -65,7 +66,7 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
         raise typer.BadParameter("give a frame or a file, not both", param_hint="--file")
     received_at = None if now is None else now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     policy = Policy(keys=tuple(map(read_key, key or ())), time_zone=_zone(time_zone))
-    asked = Asked(_PROTOCOLS[protocol](strict=strict), policy, received_at)
+    asked = Asked(Dc09(strict=strict) if protocol == "dc09" else _PROTOCOLS[protocol](), policy, received_at)
     seen = refused = 0
     for piece, item in _received(_pieces(frame, file), asked):
         if account and not _is_of(item, asked, account):

@@ -10,7 +10,7 @@ from arcgate.capture import Piece
 from arcgate.decode_checksum import sums, why_not
 from arcgate.output import clock, printable, table
 from protocols import AnyProtocol, codes
-from protocols.dc09 import DIALECTS, read_reply
+from protocols.dc09 import DIALECTS, Dc09, Frame, read_reply
 from protocols.errors import Reason
 from protocols.event import Event, Format
 from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape
@@ -39,7 +39,7 @@ def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
     error, mark, dialects = item.error if isinstance(item, Rejected) else None, "", tuple[str, ...]()
     if not isinstance(item, Rejected):
         mark, dialects = item.mark, item.dialects
-    ahead_s = (frame.timestamp - at).total_seconds() if frame and frame.timestamp else None
+    ahead_s = (frame.timestamp - at).total_seconds() if isinstance(frame, Frame) and frame.timestamp else None
     events = () if isinstance(item, LinkTest) else item.events
     return {
         "received": "message" if isinstance(item, Message) else "rejected" if error else "link_test",
@@ -51,7 +51,7 @@ def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
         "bytes": escape(item.frame),
         "parts": [
             {"name": part.name, "at": part.at, "bytes": escape(part.data), "says": part.says}
-            for part in asked.protocol.layout(item.frame, asked.policy)
+            for part in (asked.protocol.layout(item.frame, asked.policy) if isinstance(asked.protocol, Dc09) else ())
         ],
         **_measured(item.frame),
         "dialects": {name: DIALECTS[name] for name in dialects},

@@ -24,6 +24,7 @@ from dispatch.alarm import Action, Placement
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
 from dispatch.copier import Copier
 from dispatch.engine import decide
+from dispatch.own_site import OWN
 from dispatch.refill import Refill, check_history, start_at
 from dispatch.register import Register, RegisterReader
 from dispatch.sites import GHOST, Site, Sites, ghost
@@ -246,7 +247,9 @@ class Follower:
             if not report.events:
                 continue
             event = report.events[0]  # a frame is of one account
-            site = self._sites.find(report.listener, event.receiver, event.line, event.account)
+            site = (
+                OWN if event.account == OWN.id else self._sites.find(report.listener, event.receiver, event.line, event.account)
+            )
             site = site or ghost(report.listener, event.account)
             sites.setdefault(site.id, (site, []))[1].append(entry)
         return sites

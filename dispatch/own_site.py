@@ -11,11 +11,14 @@ import msgspec
 
 from dispatch.alarm import Action, Priority
 from dispatch.alarm_queue import AlarmQueue, PutEvent, SiteChange
-from protocols.event import Category, Event, Format, Qualifier
+from dispatch.sites import Site
+from protocols.event import CENTRE, Category, Event, Format, Qualifier
 
-ID: Final = "(centre)"
+ID: Final = CENTRE
 """No site of a file can have this id."""
 NAME: Final = "This centre"
+OWN: Final = Site((), ID, NAME)
+"""Where what receivers say of themselves and of their lines is filed: events of the account `(centre)`."""
 
 
 async def tell(queue: AlarmQueue, journal: str, what: str, text: str, steps: tuple[str, ...], now: datetime) -> None:  # noqa: PLR0913, PLR0917 - an alarm
@@ -26,7 +29,7 @@ async def tell(queue: AlarmQueue, journal: str, what: str, text: str, steps: tup
     `AlarmQueue.put` raises.
     """
     event_id = f"{journal}-{what}-{int(now.timestamp())}"
-    event = Event("(centre)", Format.ARCGATE, what, Qualifier.NEW, Category.GENERATED, text=text)
+    event = Event(CENTRE, Format.ARCGATE, what, Qualifier.NEW, Category.GENERATED, text=text)
     head = {
         "id": event_id,
         "received_at": now,

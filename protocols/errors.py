@@ -15,6 +15,7 @@ Why a frame was refused.
         Reason.DIALECT          it departs from the standard, and the listener is strict                    silence
         Reason.OLD_TIME         its time is missing or too far from ours: the panel may set its clock       NAK
         Reason.UNKNOWN_TOKEN    a token that is in no list                                                  DUH
+        Reason.DAMAGED          a receiver's line whose columns or characters are wrong                     NAK (15), three times
 
 Hostile input never raises: it becomes one of these values.
 """
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     DIALECT = "dialect"
     OLD_TIME = "old_time"
     UNKNOWN_TOKEN = "unknown_token"
+    DAMAGED = "damaged"
 
 
 class FrameError(msgspec.Struct, frozen=True):

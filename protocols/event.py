@@ -10,6 +10,9 @@ from typing import Final
 
 import msgspec
 
+CENTRE: Final = "(centre)"
+"""The account of what is said of the centre itself: its receivers, their lines. No account of a file can have this number."""
+
 
 class Format(StrEnum):
     """The code space that `Event.code` belongs to."""

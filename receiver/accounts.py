@@ -11,7 +11,7 @@ Read by the receiver alone: secrets have one reader, and a mistake in a site's f
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +32,9 @@ _Code = Annotated[
     str, Meta(pattern=r"\A[0-9A-Za-z]{1,8}\Z", description='the code of an event, in quotes: "RP" of SIA, "602" of Contact ID')
 ]
 _Time = Annotated[Literal["enforce", "ignore", "enforce_plain"], Meta(description='"enforce", "ignore" or "enforce_plain"')]
+
+PANEL_DIGITS: Final = 4
+"""What a panel's own account has at least: there "0042" is not "42", and no zero is filling."""
 
 _Place = tuple[str | None, str | None, str | None]
 
@@ -103,9 +106,19 @@ class AccountIndex:
         """
         Give the position of the most specific entry that fits what was sent, or None.
 
-        The more places an entry names, the more specific; at the same count listener goes before receiver before line.
+        The more places an entry names, the more specific; at the same count listener goes before receiver before line. Receivers
+        fill the account's column with zeros: one of more than `PANEL_DIGITS` signs that is not known as sent is looked up
+        without them, if it is then one account's alone.
         """
         number = account.upper()
+        found = self._find(listener, receiver, line, number)
+        if found is not None or len(number) <= PANEL_DIGITS or number[0] != "0":
+            return found
+        shorter = (number[n:] for n in range(1, len(number) - len(number.lstrip("0")) + 1))
+        unpadded = {position for each in shorter if (position := self._find(listener, receiver, line, each)) is not None}
+        return unpadded.pop() if len(unpadded) == 1 else None
+
+    def _find(self, listener: str, receiver: str | None, line: str | None, number: str) -> int | None:
         if placed := self._placed.get(number):
             sent = _place(listener, receiver, line)
             for wanted, position in placed:

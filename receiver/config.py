@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from protocols import AnyProtocol
+from protocols.asterisk import Asterisk
 from receiver.load import ConfigError, Mistake, toml
 from receiver.secret import Secret, SecretError, reveal
 
@@ -36,12 +37,13 @@ Url = Annotated[
 Address = Annotated[
     str,
     Meta(
-        pattern=r"\A(\[[0-9A-Fa-f:.]+(%\w+)?\]|[A-Za-z0-9._-]+):([1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]|\d{1,4})\Z",
-        description='host:port, as "127.0.0.1:12000" or "[::1]:12000"',
+        pattern=r"\A(\[[0-9A-Fa-f:.]+(%\w+)?\]|[A-Za-z0-9._-]+):([1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]|\d{1,4})\Z|\A/[^\0]+\Z",
+        description='host:port, as "127.0.0.1:12000" or "[::1]:12000"; a serial port, as "/dev/ttyS0"',
     ),
 ]
 
 File = Annotated[str, Meta(pattern=r"\A[^\0]+\Z", description="text: the name of a file")]
+_SERIAL_KEYS: Final = ("speed", "parity", "bits", "stop_bits")
 _TLS_KEYS: Final = ("certificate", "private_key", "client_ca")
 
 
@@ -58,9 +60,12 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     """One open door for panels or receivers."""
 
     name: Name
-    transport: Annotated[Literal["tcp", "udp", "tls"], Meta(description='"tcp", "udp" or "tls"')]
+    transport: Annotated[
+        Literal["tcp", "udp", "tls", "dial", "serial", "spool"],
+        Meta(description='"tcp", "udp", "tls", "dial", "serial" or "spool"'),
+    ]
     address: Address
-    """As written; `host` and `port` are its parts."""
+    """As written; `host` and `port` are its parts. "dial": where the receiver waits; "serial", "spool": a path."""
     allow: tuple[Annotated[str, Meta(description='text: a network, as "192.0.2.0/24" or "2001:db8::/32"')], ...] = ()
     """The networks whose peers are let in; empty: all."""
     certificate: File | None = None
@@ -68,6 +73,13 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
     private_key: File | None = None
     client_ca: File | None = None
     """With it a peer must show a certificate that one of these has signed."""
+    speed: Annotated[int, Meta(ge=50, le=4_000_000, description="a whole number of bits a second, 50 to 4000000")] | None = None
+    """With `transport = "serial"`; without it 9600. The others: no parity, 8 bits, 1 stop bit."""
+    parity: Annotated[Literal["none", "even", "odd"], Meta(description='"none", "even" or "odd"')] | None = None
+    bits: Annotated[Literal[7, 8], Meta(description="7 or 8")] | None = None
+    stop_bits: Annotated[Literal[1, 2], Meta(description="1 or 2")] | None = None
+    heartbeat_s: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] | None = None
+    """How often the receiver sends its heartbeat; when two are missing, it is raised. Without it, its silence is no news."""
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000, description="a whole number, 1 to 1000000")] = 2000
     idle_s: Annotated[float, Meta(gt=0, le=86_400, description="more than 0 and at most 86400 seconds")] = 60
     """Seconds until a peer that has not sent one valid frame is dropped."""
@@ -80,8 +92,8 @@ class Listener(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def port(self) -> int:
-        """0 to 65535; 0 lets the system choose."""
-        return int(self.address.rpartition(":")[2])
+        """0 to 65535; 0 lets the system choose. A serial port has none."""
+        return -1 if self.address.startswith("/") else int(self.address.rpartition(":")[2])
 
 
 class Guarantees(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -245,7 +257,7 @@ def _shared(listeners: tuple[Listener, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _place(listener: Listener) -> tuple[bool, str]:
-    return listener.transport == "udp", listener.address.lower()
+    return listener.transport == "udp", listener.address if listener.port < 0 else listener.address.lower()
 
 
 def _contradictions(listener: Listener) -> Iterator[tuple[str, str]]:
@@ -257,6 +269,14 @@ def _contradictions(listener: Listener) -> Iterator[tuple[str, str]]:
             inside = "host bits" in str(error)
             hint = f"did you mean `{ip_network(network, strict=False)}`?" if inside else 'as "192.0.2.0/24" or "2001:db8::/32"'
             yield f"allow[{n}]", f"must be a network: {hint}"
+    if (listener.transport in {"serial", "spool"}) != listener.address.startswith("/"):
+        yield "address", 'must be a path, as "/dev/ttyS0", with transport = "serial" or "spool", and host:port with the others'
+    if (listener.transport == "spool") != isinstance(listener.protocol, Asterisk):
+        yield "transport", 'must be "spool" with protocol = "asterisk", and with no other'
+    if listener.transport != "serial":
+        yield from ((key, 'goes with transport = "serial" alone') for key in _SERIAL_KEYS if getattr(listener, key))
+    if listener.allow and listener.transport in {"dial", "serial", "spool"}:
+        yield "allow", "goes with transports that let peers in"
     if listener.transport == "tls":
         yield from ((key, "is missing: TLS needs it") for key in ("certificate", "private_key") if not getattr(listener, key))
     else:

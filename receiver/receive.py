@@ -1,9 +1,9 @@
 """
 The receiver: from the panels' bytes to the ACK. It depends on sockets and a disk, and on nothing else.
 
-    Config -> Journal, TcpListener, UdpListener ..., StatusSocket, Watch
+    Config -> Journal, TcpListener, UdpListener, SerialListener, DialListener, SpoolListener, StatusSocket, Watch
 
-And what is done now and then: Undelivered, retention, the head's digest, certificates.
+And what is done now and then: Undelivered, retention, the head's digest, certificates, Supervision.
 """
 
 import asyncio
@@ -20,15 +20,21 @@ from typing import Any, Final
 
 import structlog
 
+from receiver import supervise
 from receiver.accounts import Accounts
 from receiver.config import Config, Listener
 from receiver.conversation import Intake
+from receiver.dial import DialListener
+from receiver.faults import Faults
 from receiver.journal import Journal, JournalError
 from receiver.listen import ListenError, TcpListener
 from receiver.log import LineWriter, report_lines
 from receiver.seen import Seen
+from receiver.serial import SerialListener
 from receiver.sparing import AGAIN_S, SparingLog
+from receiver.spool import SpoolListener
 from receiver.status import StatusSocket
+from receiver.supervise import Supervision
 from receiver.udp import UdpListener
 from receiver.undelivered import LOOK_S, Undelivered
 from receiver.watch import Watch
@@ -42,6 +48,8 @@ CERTIFICATES_SAID_S: Final = 86_400.0
 CERTIFICATE_ENDS: Final = timedelta(days=14)
 """So long before its end a certificate is told of, each day."""
 
+Door = TcpListener | UdpListener | SerialListener | DialListener | SpoolListener
+
 log = structlog.get_logger()
 
 
@@ -52,7 +60,7 @@ class Receiver:
         """Nothing is opened yet."""
         self._config, self._accounts, self._lines = config, accounts, lines
         self._since = time.time()
-        self._listeners: list[TcpListener | UdpListener] = []
+        self._listeners: list[Door] = []
         self._upkeep: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._said_position = 0
@@ -73,8 +81,9 @@ class Receiver:
         self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
         self._watch = Watch(watch_path(self._config))
         self._spared = SparingLog()
+        self._faults = Faults(self.journal, self._config.state_dir)
         self._listeners = [self._listener(listener) for listener in self._config.listeners]
-        opened: list[TcpListener | UdpListener] = []
+        opened: list[Door] = []
         try:
             for listener in self._listeners:
                 await listener.open()
@@ -86,17 +95,29 @@ class Receiver:
                 listener.close_sessions()
             await self.journal.close()
             raise
+        now = time.monotonic()
+        self._supervised = [Supervision(door.listener, door.counts, self._faults, now) for door in self._listeners]
         for listener in self._listeners:
             log.info("listening", listener=listener.listener.name, addresses=listener.addresses)
         for work, each_s in self._work():
             self._upkeep.append(asyncio.create_task(self._repeat(work, each_s)))
         log.info("receiver_started", journal=self.journal.id, position=self.journal.durable, accounts=len(self._accounts))
 
-    def _listener(self, listener: Listener) -> TcpListener | UdpListener:
+    def _listener(self, listener: Listener) -> Door:
         seen = Seen(listener.name, self._config.drift_s_max, self._config.state_dir)
         intake = Intake(listener.name, self.journal, seen, self._watch, self._spared)
-        kind = UdpListener if listener.transport == "udp" else TcpListener
-        return kind(listener, intake, partial(self._accounts.policy, listener.name))
+        policies = partial(self._accounts.policy, listener.name)
+        match listener.transport:
+            case "tcp" | "tls":
+                return TcpListener(listener, intake, policies)
+            case "udp":
+                return UdpListener(listener, intake, policies)
+            case "serial":
+                return SerialListener(listener, intake, policies, self._faults)
+            case "dial":
+                return DialListener(listener, intake, policies, self._faults)
+            case "spool":
+                return SpoolListener(listener, intake, policies, self._faults)
 
     def _work(self) -> Sequence[tuple[Callable[[], Awaitable[None]], float]]:
         """Say what is done now and then, and each how many seconds."""
@@ -106,6 +127,7 @@ class Receiver:
             (self._drop_old, RETENTION_S),
             (self._say_spared, AGAIN_S),
             (self._renew, CERTIFICATES_S),
+            (self._supervise, supervise.LOOK_S),
             (self._say_ending, CERTIFICATES_SAID_S),
         )
 
@@ -189,6 +211,10 @@ class Receiver:
                     until=certificates.until,
                     todo="put a new one into its place: it is taken without a restart",
                 )
+
+    async def _supervise(self) -> None:
+        for supervision in self._supervised:
+            supervision.look(time.monotonic())
 
     async def _say_spared(self) -> None:
         self._spared.flush()

@@ -7,7 +7,8 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import cast
 
-from protocols.link import Link
+from protocols.lines import QUIET_S, LineLink
+from protocols.link import Link, Received
 from receiver.conversation import UNANSWERED_MAX, Conversation, Intake
 
 
@@ -19,6 +20,8 @@ class Session(Conversation, asyncio.Protocol):
     ) -> None:
         """Share `intake` with the listener's other sessions."""
         super().__init__(link, intake)
+        self._lines = link if isinstance(link, LineLink) else None
+        self._silence: asyncio.TimerHandle | None = None
         self._on_begin, self._on_end = on_begin, on_end
         self._deaf = False
         """Whether the peer lets our answers pile up."""
@@ -37,6 +40,21 @@ class Session(Conversation, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Have it read at the end of this turn."""
         self._intake.add(self, data)
+
+    def read(self, data: bytes, now: datetime) -> list[Received]:
+        """Say what frames this data completed; a line that has lost its end is completed by silence."""
+        received = super().read(data, now)
+        if self._lines:
+            if self._silence:
+                self._silence.cancel()
+            self._silence = asyncio.get_running_loop().call_later(QUIET_S, self._hear_silence) if self._lines.unsettled else None
+        return received
+
+    def _hear_silence(self) -> None:
+        now = datetime.now(UTC)
+        assert self._lines
+        if (received := self._lines.settle(now)) and (answer := self.take(received, now)):
+            self.send(*answer)
 
     def send(self, reply: bytes, answers: int) -> None:
         """Send a reply of so many answers to whoever is still there."""
@@ -103,6 +121,8 @@ class Session(Conversation, asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         """End: say what bytes were left over."""
         self._intake.end()
+        if self._silence:
+            self._silence.cancel()
         if left := self._link.finish():
             self.take(left, datetime.now(UTC))
         self._on_end(self)

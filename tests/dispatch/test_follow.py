@@ -16,7 +16,7 @@ from dispatch.refill import WrongJournal
 from dispatch.sites import Site, Sites
 from protocols import dc09
 from protocols.errors import Reason
-from protocols.event import Category, Event, Format, Qualifier
+from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from receiver.journal import Report
 from tests.conftest import sia
 from tests.dispatch.centre import ENCRYPTED, NOW, Centre, burglary, shops
@@ -59,6 +59,15 @@ async def test_entries_become_alarms_and_the_cursor_moves(here: Centre, queue: A
         here.id(1), here.id(3), here.id(3, 1), here.id(4),
     ]  # fmt: skip
     assert follower.counts == {"opened": 2, "joined": 3}
+
+
+async def test_what_a_receiver_says_of_itself_is_an_alarm_of_the_centre(here: Centre, queue: AlarmQueue) -> None:
+    for qualifier in (Qualifier.NEW, Qualifier.RESTORE):
+        event = Event(CENTRE, Format.ARCGATE, "receiver_link_lost", qualifier, Category.GENERATED, text=f"Link: {qualifier}")
+        here.journal.append([Report(NOW, "sg", "", "", (event,), qualifier)], lambda: None)
+    await here.all_dispatched()
+    (alarm,) = await queue.open_alarms(10)
+    assert (alarm.site, alarm.events) == ("(centre)", 2)
 
 
 async def test_each_event_s_line_has_its_id_and_its_alarm(here: Centre) -> None:

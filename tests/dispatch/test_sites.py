@@ -51,6 +51,14 @@ def test_a_site_is_found_by_what_was_sent_the_most_specific_first() -> None:
     assert loaded.get("nowhere") is None
 
 
+def test_a_site_is_found_by_an_account_that_a_receiver_filled_with_zeros() -> None:
+    known = sites.Sites()
+    known.add(sites.Site(("1234",), "shop", "Shop"))
+    found = known.find("sg", "01", "1", "001234")
+    assert found
+    assert found.id == "shop"
+
+
 def test_id_and_name_stand_for_each_other(tmp_path: Path) -> None:
     (tmp_path / "café.toml").write_text("accounts = []")
     (tmp_path / "bulk.jsonl").write_text('{"id": "i", "accounts": []}\n{"name": "n", "accounts": []}\n{"accounts": []}\n')

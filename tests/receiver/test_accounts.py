@@ -80,6 +80,24 @@ def test_more_places_named_are_more_specific_and_listener_goes_first() -> None:
     assert loaded.policy("ip2", "2", "2", "AB") is None
 
 
+def test_an_account_that_a_receiver_filled_with_zeros_is_found_if_only_one_can_be_meant() -> None:
+    loaded = accounts.Accounts()
+    numbers = ("1234", "0042", "777", "00777", "005678", "5678")
+    for n, number in enumerate(numbers):
+        loaded.add(Account(number), key(n))
+
+    def found(sent: str) -> str | None:
+        policy = loaded.policy("sg", "01", "1", sent)
+        return numbers[policy.keys[0][0]] if policy else None
+
+    assert found("001234") == found("0000001234") == "1234"
+    assert found("000042") == "0042"
+    assert found("005678") == "005678", "as sent first"
+    assert found("000777") is None, "777 or 00777"
+    assert found("0777") is None, "four digits are a panel's own"
+    assert found("000000") is None
+
+
 def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
     loaded, mistakes = accounts.load(tmp_path / "accounts")
     assert (len(loaded), mistakes) == (0, [])

@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from protocols import AnyProtocol
+from protocols.bosch import Bosch
 from protocols.dc09 import Dc09
+from protocols.surgard import SurGard
 from receiver import accounts, config
 from receiver.config import USUAL, Guarantees, Redis
 from receiver.load import ConfigError
@@ -16,9 +20,10 @@ LISTENER = '[[listener]]\nname = "ip"\nprotocol = "dc09"\ntransport = "tcp"\nadd
 
 
 def expected(path: Path) -> list[str]:
-    """The `# expect:` lines at the head of a file with mistakes."""
+    """The `# expect:` lines at the head of a file with mistakes; PROTOCOLS stands for the words of all of them."""
     lines = path.read_bytes().decode("latin-1").splitlines()
-    return [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect: ")]
+    known = ", ".join(str(member.__struct_config__.tag) for member in get_args(AnyProtocol))
+    return [line.removeprefix("# expect: ").replace("PROTOCOLS", known) for line in lines if line.startswith("# expect: ")]
 
 
 def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
@@ -32,7 +37,7 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
     assert loaded.digest_secret == bytes.fromhex("00112233445566778899aabbccddeeff")
     assert (loaded.free_bytes_min, loaded.undelivered_s, loaded.refuse_when_undelivered) == (1 << 30, 45.5, True)
     assert loaded.alert_command == ("/usr/local/bin/alert", "--to", "on-call")
-    first, second, udp, tls = loaded.listeners
+    first, second, udp, tls, mlr2, system3, bosch, calls = loaded.listeners
     assert (first.name, first.protocol, first.transport, first.address) == ("ip", Dc09(), "tcp", "127.0.0.1:12000")
     assert (first.host, first.port, first.connections_max, first.idle_s) == ("127.0.0.1", 12000, 500, 30.5)
     assert (second.host, second.port, second.connections_max, second.idle_s) == ("::1", 12000, 2000, 60)
@@ -42,13 +47,17 @@ def test_the_good_file_is_read_with_paths_from_its_folder() -> None:
     files = tuple(str(folder / name) for name in ("tls/certificate.pem", "tls.key", "tls/panels.pem"))
     assert (tls.certificate, tls.private_key, tls.client_ca) == files
     assert loaded.drift_s_max == 120
+    assert (mlr2.transport, mlr2.address, mlr2.speed, mlr2.parity, mlr2.bits) == ("serial", "/dev/ttyUSB0", 1200, "even", 7)
+    assert (system3.transport, system3.host, system3.port, system3.heartbeat_s) == ("dial", "192.0.2.7", 1025, 30)
+    assert (calls.transport, calls.address) == ("spool", "/var/spool/asterisk/alarm_events")
+    assert (bosch.protocol, mlr2.protocol) == (Bosch(experimental=True), SurGard())
 
 
 def test_a_private_key_may_be_in_systemds_credentials_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "tls.key").touch()
     path = FIXTURES / "configs" / "good" / "arcgate.toml"
-    tls = config.load(path).listeners[-1]
+    (tls,) = (listener for listener in config.load(path).listeners if listener.name == "tls")
     assert (tls.private_key, tls.certificate) == (str(tmp_path / "tls.key"), str(path.parent / "tls" / "certificate.pem"))
 
 

@@ -4,15 +4,17 @@ import asyncio
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from protocols.dc09 import Dc09Link, Frame, build
 from protocols.link import Received
+from protocols.surgard import SurGard
 from receiver.conversation import NOISE_BYTES_MAX, UNANSWERED_MAX
 from receiver.journal import Journal, JournalReader
 from receiver.session import Session
-from tests.receiver.conftest import Door, ack, event, fill_disk, held, null, stored, until
+from tests.receiver.conftest import Door, OpenDoor, ack, event, fill_disk, held, listen, null, stored, until
 
 DAMAGED = event(1).replace(b"BA005", b"BA006")
 MIXED = [event(1), null(2), event(3), null(4), null(5), event(6)]
@@ -243,3 +245,15 @@ async def test_a_fault_over_one_peers_bytes_costs_no_other_his_answer(door: Door
         assert await other.replies(1) == [ack(2)]
         await until(lambda: door.listener.connections == 1)
     assert [line["event"] for line in logs] == ["session_failed", "peer_closed"]
+
+
+async def test_a_receiver_s_line_that_lost_its_end_is_answered_after_a_short_silence(open_door: OpenDoor) -> None:
+    door = await open_door(msgspec.structs.replace(listen(), protocol=SurGard()))
+    panel = await door.panel()
+    panel.send(b"5011 181234E13001004")
+    async with asyncio.timeout(2):
+        assert await panel.reader.readexactly(1) == b"\x06"
+    panel.send(b"\x145011 181234R13001004\x14")
+    async with asyncio.timeout(2):
+        assert await panel.reader.readexactly(1) == b"\x06"
+    assert door.listener.counts["messages"] == 2

@@ -1,0 +1,103 @@
+"""
+The fixed columns of a receiver's line, each layout declared once, for reading and for building.
+
+    layout("contact_id", Const(b"5"), "receiver" / hexa(2), ...)  <->  Frame
+
+What a layout does not cover (which one it is, how wide its columns are) is for the protocol to say.
+"""
+
+import string
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+from construct import Bytes, ConstructError, ExprAdapter, ExprValidator, Struct
+
+PRINTABLE: Final = string.digits + string.ascii_letters + string.punctuation + " "
+HEXA: Final = string.digits + "ABCDEFabcdef"
+ALPHANUMERIC: Final = string.digits + string.ascii_letters
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The columns of a line, as text; empty where its layout has none of that name."""
+
+    kind: str
+    """Which layout: "contact_id", "heartbeat", ..., or "raw": a line that is kept and not read."""
+    receiver: str = ""
+    line: str = ""
+    account: str = ""
+    """As sent, without the blanks that fill its column; zeros are kept."""
+    message_type: str = ""
+    """Contact ID: 18, 98 or 58; Bosch SIA mode: its type."""
+    checksum: str = ""
+    sequence: str = ""
+    qualifier: str = ""
+    """Contact ID: E, R, P or 1, 3, 6."""
+    code: str = ""
+    partition: str = ""
+    flag: str = ""
+    """Ademco: C for a zone (contact), U for a user."""
+    address: str = ""
+    """Zone or user."""
+    content: str = ""
+    """What no column is named for."""
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """One kind of line."""
+
+    kind: str
+    columns: Any
+    size: int
+    """In bytes: a line of another length is refused without a look at its columns."""
+
+    def read(self, line: bytes) -> Frame | None:
+        """Return the columns of a whole line, without what ends it; None where it has another layout. Never raises."""
+        if len(line) != self.size:
+            return None
+        try:
+            values = self.columns.parse(line)
+        except ConstructError:
+            return None
+        return Frame(kind=self.kind, **{name: value for name, value in values.items() if isinstance(value, str)})
+
+    def build(self, frame: Frame) -> bytes:
+        """Return the line. Raises ValueError where a column is too long, or holds what it may not."""
+        try:
+            return bytes(self.columns.build(msgspec.structs.asdict(frame)))
+        except ConstructError as error:
+            raise ValueError(f"{self.kind}: {error}") from error
+
+
+def layout(kind: str, *columns: Any) -> Layout:  # noqa: ANN401 - construct has no types
+    """Declare a layout by its columns, from left to right."""
+    found = Struct(*columns)
+    return Layout(kind, found, found.sizeof())
+
+
+@cache
+def column(width: int, allowed: str = PRINTABLE) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column of so many characters, each one of `allowed`."""
+    legal = frozenset(allowed)
+    text = ExprAdapter(Bytes(width), lambda raw, _: raw.decode("latin-1"), lambda value, _: value.encode("latin-1"))
+    return ExprValidator(text, lambda value, _: legal.issuperset(value))
+
+
+@cache
+def filled(width: int, allowed: str = HEXA) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column whose value stands at its right end, blanks before it."""
+    legal = frozenset(allowed)
+    text = ExprAdapter(
+        Bytes(width), lambda raw, _: raw.decode("latin-1").lstrip(" "), lambda value, _: f"{value:>{width}}".encode("latin-1")
+    )
+    return ExprValidator(text, lambda value, _: legal.issuperset(value) and value.strip() != "")
+
+
+def hexa(width: int) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column of hexadecimal digits."""
+    return column(width, HEXA)
+
+
+def digits(width: int) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column of decimal digits."""
+    return column(width, string.digits)
