@@ -6,7 +6,7 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -26,6 +26,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of panels that send local time; None: UTC, as the standard wants."""
     heartbeat: frozenset[str] = frozenset()
     """Event codes that are link tests: "RP", "602"."""
+
+    # No key is ever shown, whatever shows this
+    def __repr__(self) -> str:
+        return f"Policy({len(self.keys)} keys, {self.time}, {self.time_zone}, {sorted(self.heartbeat)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("keys", len(self.keys))]
 
 
 Policies = Callable[[str | None, str | None, str], Policy | None]

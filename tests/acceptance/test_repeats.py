@@ -15,12 +15,10 @@ from tests.acceptance.conftest import Centre
 from tests.conftest import sia
 from tests.valkey import Valkey
 
-SENT_AT = datetime.now(UTC).replace(microsecond=0)
-
 
 def again(frame: Frame, seconds: int) -> Frame:
     """The same frame as some panels repeat it: with a new timestamp."""
-    return msgspec.structs.replace(frame, timestamp=SENT_AT + timedelta(seconds=seconds))
+    return msgspec.structs.replace(frame, timestamp=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 async def open_alarms(centre: Centre) -> list[Alarm]:

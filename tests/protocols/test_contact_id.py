@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from protocols import codes, contact_id
@@ -118,6 +118,7 @@ def test_one_wrong_digit_is_not_believed(digits: str, data: st.DataObject) -> No
     full = digits + contact_id.checksum(digits)
     place = data.draw(st.integers(0, len(full) - 1))
     other = data.draw(st.sampled_from(DIGITS).filter(lambda digit: digit != full[place]))
+    assume({full[place], other} != {"1", "E"} or place != len(digits) - 9)  # as a qualifier they say the same
     wrong = full[:place] + other + full[place + 1 :]
     assert contact_id.parse(wrong, "", None, None) == ()
 
