@@ -26,6 +26,7 @@ _HEADER: Final = re.compile(
     re.VERBOSE,
 )
 _RAW: Final = re.compile(rb'\n(?:[0-9A-Fa-f]{4}|..)0[0-9A-Fa-f]{3}"[^\r]*\r', re.DOTALL)
+_ESCAPED: Final = re.compile(rb"\\(?:x[0-9A-Fa-f]{2}|[nr])")
 _TEXT: Final = re.compile(rb"[\t\n\r -~\x80-\xFF]*")
 
 
@@ -43,25 +44,33 @@ class Piece(msgspec.Struct, frozen=True):
     """What was taken for granted."""
 
 
-def pieces(data: bytes) -> Iterator[Piece]:
-    """Give what a capture file holds. Raises ValueError where it says what it is and then is not."""
+def pieces(data: bytes, *, framed: bool = True) -> Iterator[Piece]:
+    """
+    Give what a capture file holds. Raises ValueError where it says what it is and then is not.
+
+    framed: its frames are DC-09's. Those of others are lines: text without a backslash is raw bytes too.
+    """
+    if framed:
+        raw = _RAW.search(data) and data.endswith((b"\r", b"\0"))
+    else:
+        raw = not data.lstrip().startswith(b"{") and not _ESCAPED.search(data)
     if pcap.is_capture(data):
         for peer, at, payload, whole in pcap.payloads(data):
             yield Piece(peer, payload, at, whole)
-    elif (_RAW.search(data) and data.endswith((b"\r", b"\0"))) or not _TEXT.fullmatch(data):
+    elif raw or not _TEXT.fullmatch(data):
         yield Piece("", data, whole=True)
     else:
         text = data.decode("utf-8", "replace")
         for number, line in enumerate(text.splitlines(), 1):
-            if piece := _line(line.strip(), f"line {number}"):
+            if piece := _line(line.strip(), f"line {number}", framed=framed):
                 yield piece
 
 
-def _line(line: str, peer: str) -> Piece | None:
+def _line(line: str, peer: str, *, framed: bool) -> Piece | None:
     """Read a line of text; None where no frame is in it."""
     if line.startswith("{"):
         return _object(line, peer)
-    if _HEX.fullmatch(line) or _HEADER.search(line):
+    if _HEX.fullmatch(line) or _HEADER.search(line) or (line and not framed):
         try:
             frame, note = frame_of(line)
         except ValueError:

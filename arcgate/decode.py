@@ -8,24 +8,27 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, get_args
+from typing import Annotated, Any, Final, get_args
 from zoneinfo import ZoneInfo
 
+import msgspec
 import typer
 
 from arcgate import capture, decode_view
+from arcgate.decode_content import Content
 from arcgate.decode_view import Asked
 from arcgate.key import KEY_HELP, read_key
 from arcgate.output import AsJson, console, print_json
 from protocols import AnyProtocol
 from protocols.dc09 import Dc09
 from protocols.errors import Reason
-from protocols.link import Link, Policy, Received, Rejected
+from protocols.lines import LineLink
+from protocols.link import Link, Policy, Received, Rejected, escape
 
 FILE_BYTES_MAX: Final = 1 << 30
-_PROTOCOLS: dict[str, type[AnyProtocol]] = {
-    str(protocol.__struct_config__.tag): protocol for protocol in get_args(AnyProtocol) or (AnyProtocol,)
-}
+_CONTENTS: Final = {"contact_id": Content("contact_id"), "sia": Content("sia")}
+PROTOCOLS: Final = tuple(str(protocol.__struct_config__.tag) for protocol in get_args(AnyProtocol))
+"""The words by which a listener names what its peers speak."""
 
 Frame = Annotated[str, typer.Argument(help=r"A frame, with \n \r \xNN for what cannot be typed, or in hexadecimal; else stdin.")]
 File = Annotated[
@@ -33,6 +36,10 @@ File = Annotated[
 ]
 Keys = Annotated[list[str] | None, typer.Option("--key", metavar="KEY", help=f"The panel's, again for an older one: {KEY_HELP}.")]
 Zone = Annotated[str, typer.Option("--time-zone", metavar="NAME", help="Of a panel that sends local time, as Europe/Paris.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="What the listener says of its protocol, as end=cr; again for more."),
+]
 Now = Annotated[datetime | None, typer.Option(help="When it was received, ISO 8601, UTC; else as the capture says, else now.")]
 
 
@@ -45,7 +52,8 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
     frame: Frame = "",
     *,
     file: File = None,
-    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join(_PROTOCOLS)}.")] = "dc09",
+    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join((*PROTOCOLS, *_CONTENTS))}.")] = "dc09",
+    settings: Settings = None,
     key: Keys = None,
     time_zone: Zone = "",
     account: Annotated[str, typer.Option("--account", metavar="N", help="Of many frames, this account's alone.")] = "",
@@ -60,15 +68,14 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
 
     Example: `arcgate decode '\n90D8002A"SIA-DCS"0001L0#0123[#0123|Nri1BA3|Ahello]\r'`
     """
-    if protocol not in _PROTOCOLS:
-        raise typer.BadParameter(f"{protocol!r}: choose {', '.join(_PROTOCOLS)}", param_hint="--protocol")
     if frame and file:
         raise typer.BadParameter("give a frame or a file, not both", param_hint="--file")
     received_at = None if now is None else now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
     policy = Policy(keys=tuple(map(read_key, key or ())), time_zone=_zone(time_zone))
-    asked = Asked(Dc09(strict=strict) if protocol == "dc09" else _PROTOCOLS[protocol](), policy, received_at)
+    strictly = ["strict=true"] if strict else []
+    asked = Asked(_CONTENTS.get(protocol) or protocol_of(protocol, [*(settings or ()), *strictly]), policy, received_at)
     seen = refused = 0
-    for piece, item in _received(_pieces(frame, file), asked):
+    for piece, item in _received(_pieces(frame, file, asked), asked):
         if account and not _is_of(item, asked, account):
             continue
         seen += 1
@@ -85,6 +92,18 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
         raise typer.Exit(1)
 
 
+def protocol_of(word: str, settings: list[str]) -> AnyProtocol:
+    """Return a protocol by its word, set as a listener's keys would. Raises BadParameter where there is none such."""
+    if word not in PROTOCOLS:
+        raise typer.BadParameter(f"{word!r}: choose {', '.join((*PROTOCOLS, *_CONTENTS))}", param_hint="--protocol")
+    said: dict[str, Any] = dict(each.partition("=")[::2] for each in settings)
+    try:
+        found: AnyProtocol = msgspec.convert({"protocol": word} | said, AnyProtocol, strict=False)
+    except msgspec.ValidationError as error:
+        raise typer.BadParameter(f"{word}: {error}: write KEY=VALUE, as end=cr", param_hint="--set") from error
+    return found
+
+
 def _zone(name: str) -> ZoneInfo | None:
     try:
         return ZoneInfo(name) if name else None
@@ -92,13 +111,14 @@ def _zone(name: str) -> ZoneInfo | None:
         raise typer.BadParameter(f"{name!r}: write a name as Europe/Paris", param_hint="--time-zone") from error
 
 
-def _pieces(frame: str, file: Path | None) -> Iterator[capture.Piece]:
+def _pieces(frame: str, file: Path | None, asked: Asked) -> Iterator[capture.Piece]:
     """Give what was handed in, however. Raises BadParameter where it cannot be read."""
     if file:
         try:
             if file.stat().st_size > FILE_BYTES_MAX:
                 raise typer.BadParameter(f"{file}: larger than 1 GiB: cut it up", param_hint="--file")
-            yield from capture.pieces(file.read_bytes())
+            for piece in capture.pieces(file.read_bytes(), framed=isinstance(asked.protocol, Dc09)):
+                yield _ended(piece, asked) if piece.peer.startswith("line ") else piece
         except OSError as error:
             raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--file") from error
         except ValueError as error:
@@ -108,9 +128,18 @@ def _pieces(frame: str, file: Path | None) -> Iterator[capture.Piece]:
             data, note = capture.frame_of(frame)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="FRAME") from error
-        yield capture.Piece("", data, whole=True, note=note)
+        yield _ended(capture.Piece("", data, whole=True, note=note), asked)
     else:
         yield capture.Piece("", sys.stdin.buffer.read(FILE_BYTES_MAX), whole=True)
+
+
+def _ended(piece: capture.Piece, asked: Asked) -> capture.Piece:
+    """Give a receiver's line the sign that ends it, which is seldom copied with it."""
+    link = asked.protocol.link()
+    if not isinstance(link, LineLink) or not link.ends or piece.data[-1:] in link.ends:
+        return piece
+    end = link.ends[:1]
+    return msgspec.structs.replace(piece, data=piece.data + end, note=f"it was given without the {escape(end)} at its end")
 
 
 def _received(pieces: Iterator[capture.Piece], asked: Asked) -> Iterator[tuple[capture.Piece, Received]]:

@@ -8,21 +8,28 @@ import msgspec
 
 from arcgate.capture import Piece
 from arcgate.decode_checksum import sums, why_not
+from arcgate.decode_content import Content
 from arcgate.output import clock, printable, table
-from protocols import AnyProtocol, codes
+from protocols import AnyProtocol, codes, contact_id
+from protocols.columns import Frame as Columns
 from protocols.dc09 import DIALECTS, Dc09, Frame, read_reply
 from protocols.errors import Reason
 from protocols.event import Event, Format
+from protocols.lines import NAK, contact_id_content
 from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
+_DIGITS = str.maketrans("ERP", "136")
+"""What a panel dials, where a receiver prints a letter."""
+
+
 class Asked(msgspec.Struct, frozen=True):
     """How frames are to be read."""
 
-    protocol: AnyProtocol
+    protocol: AnyProtocol | Content
     policy: Policy
     """Of every account."""
     received_at: datetime | None
@@ -44,19 +51,19 @@ def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
     return {
         "received": "message" if isinstance(item, Message) else "rejected" if error else "link_test",
         "frame": frame,
-        "events": [_event(event) for event in events if event.format != Format.ARCGATE],
+        "events": [_event(event) for event in events if not error or event.format != Format.ARCGATE],
         "reply": escape(item.reply),
         "error": error,
         "mark": mark,
         "bytes": escape(item.frame),
         "parts": [
             {"name": part.name, "at": part.at, "bytes": escape(part.data), "says": part.says}
-            for part in (asked.protocol.layout(item.frame, asked.policy) if isinstance(asked.protocol, Dc09) else ())
+            for part in asked.protocol.layout(item.frame, asked.policy)
         ],
-        **_measured(item.frame),
+        **_measured(item.frame, frame),
         "dialects": {name: DIALECTS[name] for name in dialects},
         "ahead_s": ahead_s,
-        "reply_says": _reply_says(item.reply, asked.policy),
+        "reply_says": _reply_says(item, asked),
         "advice": [*_advice(item, asked, piece), *filter(None, [piece.note])],
         "peer": piece.peer,
         "at": at,
@@ -64,13 +71,31 @@ def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
 
 
 def _event(event: Event) -> dict[str, Any]:
-    names = ("account", "format", "code", "qualifier", "category", "partition", "zone", "user", "occurred_at", "text", "extended")
+    names = (
+        "account",
+        "format",
+        "code",
+        "qualifier",
+        "category",
+        "partition",
+        "zone",
+        "user",
+        "occurred_at",
+        "text",
+        "extended",
+        "old",
+    )
     return {name: getattr(event, name) for name in names} | {"label": codes.label(event)}
 
 
-def _measured(frame: bytes) -> dict[str, Any]:
+def _measured(raw: bytes, frame: Frame | Columns | None) -> dict[str, Any]:
     """Return checksum and length, as given and as counted; None for what is not there or cannot be counted."""
-    told = sums(frame)
+    if isinstance(frame, Columns):
+        given = frame.checksum if frame.kind == "contact_id" and frame.account else ""
+        digits = f"{frame.account}{frame.message_type}{contact_id_content(frame)}".replace(" ", "")
+        computed = contact_id.checksum(digits.translate(_DIGITS)) if given else None
+        return {"checksum": {"given": given, "computed": computed} if given else None, "length": None}
+    told = sums(raw)
     if told is None:
         return {"checksum": None, "length": None}
     computed = None if told.computed is None else f"{told.computed:04X}"
@@ -80,8 +105,11 @@ def _measured(frame: bytes) -> dict[str, Any]:
     }
 
 
-def _reply_says(reply: bytes, policy: Policy) -> str:
-    """Say in plain words what a panel makes of the reply."""
+def _reply_says(item: Received, asked: Asked) -> str:
+    """Say in plain words what the peer makes of the reply."""
+    reply, policy = item.reply, asked.policy
+    if not isinstance(asked.protocol, Dc09):
+        return _line_reply_says(item)
     if not reply:
         return "no answer: the panel sends it again, and in the end takes the receiver for dead"
     answers = (read_reply(reply, key) for key in policy.keys or (b"",))
@@ -96,6 +124,15 @@ def _reply_says(reply: bytes, policy: Policy) -> str:
             return "not understood: the panel drops it, or sends it in another way"
         case _:
             return ""
+
+
+def _line_reply_says(item: Received) -> str:
+    """Say what a receiver makes of the reply to its line."""
+    if not item.reply:
+        return "no answer: a receiver sends it again" if isinstance(item, Rejected) else "nobody waits for an answer"
+    if item.reply == NAK or (isinstance(item, Rejected) and item.reply):
+        return "NAK: the receiver is to send the same line again"
+    return "ACK: taken; the receiver goes on with what stands behind it"
 
 
 def _advice(item: Received, asked: Asked, piece: Piece) -> Iterator[str]:

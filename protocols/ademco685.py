@@ -23,10 +23,10 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, hexa, layout
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
 from protocols.lines import LineLink, contact_id_content, internal, positions, raw
-from protocols.link import Policies, Policy
+from protocols.link import Part, Policies, Policy
 from protocols.surgard import report_high_speed
 
 ACCOUNT_MAX: Final = 16
@@ -63,19 +63,24 @@ def _high_speed(kind: str, account: int) -> Layout:
 _HEARTBEAT = layout("heartbeat", *_head(4)[:3], Const(b"OKAY @"))
 
 
+def layouts(line: bytes) -> list[Layout]:
+    """Return what a line without blanks at its end may be, by the length of its words."""
+    match [len(word) for word in line.split(b" ")]:
+        case [2, account, 2, 4, 2, (3 | 4) as last] if account <= ACCOUNT_MAX:
+            return [_contact_id(account, last - 3)]
+        case [2, account, 4, 4, 1] if account <= ACCOUNT_MAX:
+            return [_high_speed("high_speed", account), _high_speed("internal", account)]
+        case [2, account, 1] if account <= ACCOUNT_MAX:
+            return [_HEARTBEAT, _pulse(account, 0)]
+        case [2, account, 1, 1] if account <= ACCOUNT_MAX:
+            return [_pulse(account, 1)]
+    return []
+
+
 def read(line: bytes) -> Frame | None:
     """Return the columns of a line, without LF and CR; None where they do not fit."""
     line = line.rstrip(b" ")
-    match [len(word) for word in line.split(b" ")]:
-        case [2, account, 2, 4, 2, (3 | 4) as last] if account <= ACCOUNT_MAX:
-            return _contact_id(account, last - 3).read(line)
-        case [2, account, 4, 4, 1] if account <= ACCOUNT_MAX:
-            return _high_speed("high_speed", account).read(line) or _high_speed("internal", account).read(line)
-        case [2, account, 1] if account <= ACCOUNT_MAX:
-            return _HEARTBEAT.read(line) or _pulse(account, 0).read(line)
-        case [2, account, 1, 1] if account <= ACCOUNT_MAX:
-            return _pulse(account, 1).read(line)
-    return None
+    return first(layouts(line), line)
 
 
 def build(frame: Frame, header: bytes = b"\n", end: bytes = b"\r") -> bytes:
@@ -119,6 +124,11 @@ class Ademco685(msgspec.Struct, frozen=True, tag_field="protocol", tag="ademco68
         """Return the columns of a line; None where it is none of a 685."""
         line = frame.strip(b"\x00\r\n")
         return read(line) or keep(line)
+
+    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+        """Return what each byte of a line is; none where it is not read."""
+        line = frame.strip(b"\x00\r\n").rstrip(b" ")
+        return parts(layouts(line), line)
 
 
 class AdemcoLink(LineLink):

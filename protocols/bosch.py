@@ -26,10 +26,10 @@ from construct import Const
 from fastcrc.crc16 import arc
 
 from protocols import contact_id, surgard
-from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, hexa, layout
+from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
 from protocols.lines import ACK, LineLink, contact_id_content, raw
-from protocols.link import Policies, Policy
+from protocols.link import Part, Policies, Policy
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
 _SIA_MODE_START = rb"(?:\A|\n)[0-9A-F]{4}[ -~\t][0-9]{4}[0-9A-Z]{2}[0-9A-Z ]{0,2}\["
@@ -55,20 +55,26 @@ def _sia_mode(line: int, content: int) -> Layout:
 def read(line: bytes) -> Frame | None:
     """Return the columns of a line of the D6500 mode, without what ends it; None where they do not fit."""
     line = line.removeprefix(b" ")
-    match line[:1]:
-        case b"a" if len(line) - 16 in surgard.ACCOUNT_DIGITS:
-            return _contact_id(len(line) - 16).read(line)
-        case b"1":
-            return surgard.read(line)
-    return None
+    return first(layouts(line), line)
+
+
+def layouts(line: bytes) -> list[Layout]:
+    """Return what a line of the D6500 mode may be."""
+    if line[:1] == b"a" and len(line) - 16 in surgard.ACCOUNT_DIGITS:
+        return [_contact_id(len(line) - 16)]
+    return surgard.layouts(line) if line[:1] == b"1" else []
 
 
 def read_sia_mode(line: bytes) -> Frame | None:
     """Return the columns of a line of the SIA mode, without LF and CR; None where they do not fit."""
+    return first(_sia_mode_layouts(line), line)
+
+
+def _sia_mode_layouts(line: bytes) -> list[Layout]:
     bracket = line.find(b"[")
     if not 11 <= bracket <= 13:  # noqa: PLR2004 - checksum, type, sequence, receiver, and a line of none to two signs
-        return None
-    return _sia_mode(bracket - 11, len(line) - bracket - 2).read(line)
+        return []
+    return [_sia_mode(bracket - 11, len(line) - bracket - 2)]
 
 
 def keep(line: bytes) -> Frame | None:
@@ -103,6 +109,11 @@ class Bosch(msgspec.Struct, frozen=True, tag_field="protocol", tag="bosch", forb
         """Return the columns of a line; None where it is none of these receivers."""
         line = frame.strip(b"\x00\r\n\x14")
         return read(line) or read_sia_mode(line) or keep(line)
+
+    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+        """Return what each byte of a line is; none where it is not read."""
+        line = frame.strip(b"\x00\r\n\x14").removeprefix(b" ")
+        return parts([*layouts(line), *_sia_mode_layouts(line)], line)
 
 
 class BoschLink(LineLink):

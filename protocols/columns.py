@@ -7,15 +7,26 @@ What a layout does not cover (which one it is, how wide its columns are) is for 
 """
 
 import string
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
 import msgspec
 from construct import Bytes, ConstructError, ExprAdapter, ExprValidator, Struct
 
+from protocols.link import Part
+
 PRINTABLE: Final = string.digits + string.ascii_letters + string.punctuation + " "
 HEXA: Final = string.digits + "ABCDEFabcdef"
 ALPHANUMERIC: Final = string.digits + string.ascii_letters
+_SAYS: Final = {
+    "qualifier": dict.fromkeys("E1", "new, or an opening")
+    | dict.fromkeys("R3", "restore, or a closing")
+    | dict.fromkeys("P6", "status"),
+    "flag": {"C": "the number is a zone", "U": "the number is a user"},
+    "message_type": {"18": "Contact ID", "98": "Contact ID", "58": "Contact ID, with an account of ten digits"},
+}
+"""What the signs of a column mean, whatever the line."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -61,12 +72,32 @@ class Layout(msgspec.Struct, frozen=True):
             return None
         return Frame(kind=self.kind, **{name: value for name, value in values.items() if isinstance(value, str)})
 
+    def parts(self, line: bytes, at: int = 0) -> tuple[Part, ...]:
+        """Return what each byte of a line of this layout is. at: where the line begins."""
+        found = []
+        for each in self.columns.subcons:
+            data, line = line[: each.sizeof()], line[each.sizeof() :]
+            name = each.name or "fixed"
+            found.append(Part(name, at, data, _SAYS.get(name, {}).get(data.decode("latin-1"), "")))
+            at += len(data)
+        return tuple(found)
+
     def build(self, frame: Frame) -> bytes:
         """Return the line. Raises ValueError where a column is too long, or holds what it may not."""
         try:
             return bytes(self.columns.build(msgspec.structs.asdict(frame)))
         except ConstructError as error:
             raise ValueError(f"{self.kind}: {error}") from error
+
+
+def first(layouts: Iterable[Layout], line: bytes) -> Frame | None:
+    """Return the columns of a line by the first layout that fits; None where none does."""
+    return next((frame for each in layouts if (frame := each.read(line))), None)
+
+
+def parts(layouts: Iterable[Layout], line: bytes) -> tuple[Part, ...]:
+    """Return what each byte of a line is by the first layout that fits; none where none does."""
+    return next((each.parts(line) for each in layouts if each.read(line)), ())
 
 
 def layout(kind: str, *columns: Any) -> Layout:  # noqa: ANN401 - construct has no types

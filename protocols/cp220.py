@@ -15,8 +15,8 @@ import msgspec
 
 from protocols import ademco685
 from protocols.ademco685 import AdemcoLink
-from protocols.columns import Frame
-from protocols.link import Policies, Policy
+from protocols.columns import Frame, parts
+from protocols.link import Part, Policies, Policy
 
 build = ademco685.build
 Sign = Annotated[str, msgspec.Meta(min_length=1, max_length=1, pattern=r"\A[\x00-\x7F]\Z", description="one ASCII sign")]
@@ -40,8 +40,16 @@ class Cp220(msgspec.Struct, frozen=True, tag_field="protocol", tag="cp220", forb
 
     def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
         """Return the columns of a line; None where it is none of a CP-220."""
-        line = frame.strip(b"\x00\r\n" + self.header.encode() + self.end.encode())
+        line = self._line(frame)
         return ademco685.read(line) or keep(line)
+
+    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+        """Return what each byte of a line is; none where it is not read."""
+        line = self._line(frame)
+        return parts(ademco685.layouts(line), line)
+
+    def _line(self, frame: bytes) -> bytes:
+        return frame.strip(b"\x00\r\n" + self.header.encode() + self.end.encode()).rstrip(b" ")
 
 
 class Cp220Link(AdemcoLink):

@@ -64,6 +64,8 @@ class LineLink(ABC):
         self._policies, self._start, self._acknowledge = policies, start, acknowledge
         self._starts = re.compile(b"(?=%b)" % start.pattern)
         """The same, where one may begin inside another."""
+        self.ends = ends
+        """Any of these signs ends a line; empty: silence does."""
         self._ends = re.compile(b"[%b]" % re.escape(ends)) if ends else None
         self._blank = _BLANK + ends + header
         self._pending = b""

@@ -30,10 +30,10 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id, sia
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, hexa, layout
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
 from protocols.event import CENTRE, Category, Event, Qualifier
 from protocols.lines import LineLink, contact_id_content, internal, positions, raw
-from protocols.link import Policies, Policy
+from protocols.link import Part, Policies, Policy
 
 LINE_DIGITS: Final = (1, 3)
 HEARTBEAT_LINE_DIGITS: Final = range(1, 9)
@@ -150,28 +150,31 @@ _BY_KIND: Final[dict[str, Callable[[Frame], Layout]]] = {
 }
 
 
-def read(line: bytes) -> Frame | None:
-    """Return the columns of a line, without what ends it; None where they do not fit."""
+def layouts(line: bytes) -> list[Layout]:
+    """Return what a line may be, by what it begins with and where its blanks stand."""
     kind = line[:1].decode("latin-1")
     digit_count = line.find(b"[" if kind in {"S", "0"} else b" ") - 3
     if kind in {"8", "T"}:  # no space stands behind the line there
-        found = [_high_speed(digit_count, account) for digit_count in LINE_DIGITS for account in (4, 6)]
-        found = found if kind == "8" else [_telim(digit_count) for digit_count in LINE_DIGITS]
-    elif kind == "1" and line[3 + digit_count :].strip() == b"@":
-        before = line.index(b"@") - 3 - digit_count
-        found = [heartbeat(digit_count, before, len(line) - line.index(b"@") - 1)] if digit_count in HEARTBEAT_LINE_DIGITS else []
-    elif digit_count not in LINE_DIGITS:
-        found = []
-    elif kind == "5":
+        high_speed = [_high_speed(digit_count, account) for digit_count in LINE_DIGITS for account in (4, 6)]
+        return high_speed if kind == "8" else [_telim(digit_count) for digit_count in LINE_DIGITS]
+    if kind == "1" and line[3 + digit_count :].strip() == b"@":
+        before, after = line.index(b"@") - 3 - digit_count, len(line) - line.index(b"@") - 1
+        return [heartbeat(digit_count, before, after)] if digit_count in HEARTBEAT_LINE_DIGITS else []
+    if digit_count not in LINE_DIGITS:
+        return []
+    if kind == "5":
         account = len(line) - digit_count - 15
-        found = [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS else []
-    elif kind in {"S", "0"}:
+        return [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS else []
+    if kind in {"S", "0"}:
         account = line.find(b"|") - digit_count - 5
         content = len(line) - digit_count - account - 7
-        found = [_sia_2(kind, digit_count, account, content)] if account in range(1, 17) and content >= 0 else []
-    else:
-        found = [of(digit_count) for of in _BY_LINE.get(kind, ())]
-    return next((frame for each in found if (frame := each.read(line))), None)
+        return [_sia_2(kind, digit_count, account, content)] if account in range(1, 17) and content >= 0 else []
+    return [of(digit_count) for of in _BY_LINE.get(kind, ())]
+
+
+def read(line: bytes) -> Frame | None:
+    """Return the columns of a line, without what ends it; None where they do not fit."""
+    return first(layouts(line), line)
 
 
 def build(frame: Frame, end: bytes = b"\x14") -> bytes:
@@ -195,6 +198,11 @@ class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", 
         """Return the columns of a line; None where it is none of a Sur-Gard receiver."""
         line = frame.strip(b"\x00\r\n\x14")
         return read(line) or keep(line)
+
+    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+        """Return what each byte of a line is; none where it is not read."""
+        line = frame.strip(b"\x00\r\n\x14")
+        return parts(layouts(line), line)
 
 
 class SurGardLink(LineLink):

@@ -56,6 +56,7 @@ def test_a_frame_is_told_field_by_field_with_its_events_and_reply() -> None:
         "occurred_at": None,
         "text": "hello",
         "extended": [],
+        "old": False,
         "label": "Burglary alarm",
     }
     assert told["reply"] == r'\nF7340012"ACK"0001L0#0123[]\r'
