@@ -3,6 +3,7 @@
 
     send, null    one panel: each frame and its reply, told one by one
     load          many panels at a rate, and a sum at the end
+    receiver      an alarm receiver: arcgate/panel_receiver.py
 """
 
 import asyncio
@@ -15,11 +16,12 @@ import typer
 
 from arcgate.output import AsJson, fail, print_json
 from arcgate.panel_line import LineError, open_line, tls_context
-from arcgate.panel_options import PanelOptions, check, shared
+from arcgate.panel_options import PanelOptions, check, event_of, shared
+from arcgate.panel_receiver import receiver
 from arcgate.panel_talk import Panel, Trip
-from protocols import codes, contact_id, sia
+from protocols import contact_id, sia
 from protocols.dc09 import Frame
-from protocols.event import Category, Event, Format, Qualifier
+from protocols.event import Qualifier
 from protocols.link import escape
 
 SHOWN_MAX: Final = 10
@@ -35,7 +37,7 @@ Rate = Annotated[float, typer.Option("--rate", min=0, help="Frames a second; 0: 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     panel = typer.Typer(help="A pretend panel, to try a receiver with.", no_args_is_help=True)
-    for verb in (send, null, load):
+    for verb in (send, null, load, receiver):
         panel.command()(verb)
     app.add_typer(panel, name="panel")
 
@@ -118,34 +120,10 @@ def _null_frame(options: PanelOptions) -> Frame:
 
 
 def _event_frame(  # noqa: PLR0913, PLR0917 - an event's fields
-    options: PanelOptions, format_: str, code: str, qualifier: Qualifier | None, partition: str, zone: str, text: str
+    options: PanelOptions, format_: Format_, code: str, qualifier: Qualifier | None, partition: str, zone: str, text: str
 ) -> Frame:
     """Return the frame of an event, as the format writes it. Raises BadParameter for what no panel can send."""
-    check(text, r"[^][|^\r\n]*", "--text", r"it may not hold [ ] | ^ or a line's end: they would end the text in the frame")
-    check(zone, r"[0-9]*", "--zone", "digits")
-    check(partition, r"[0-9A-Fa-f]*", "--partition", "digits")
-    code = code.upper()
-    if format_ == "sia":
-        check(code, r"[A-Z]{2}", "--code", "with --format sia it is two letters, as BA")
-        if qualifier:
-            raise typer.BadParameter("an SIA code says it itself: BA is new, BR its restore", param_hint="--qualifier")
-    else:
-        check(code, r"[0-9B-F]{3}", "--code", "with --format cid it is three digits, as 130")
-        check(zone, r"[0-9]{0,3}", "--zone", "with --format cid it has at most three digits")
-        check(partition, r"[0-9B-F]{0,2}", "--partition", "with --format cid it has at most two digits")
-    known = codes.sia(code) if format_ == "sia" else codes.contact_id(code)
-    is_user = known is not None and known.address == "user"
-    event = Event(
-        options.account,
-        Format.SIA if format_ == "sia" else Format.CONTACT_ID,
-        code,
-        qualifier or Qualifier.NEW,
-        known.category if known else Category.UNKNOWN,
-        partition=partition or None,
-        zone=None if is_user else zone or None,
-        user=zone or None if is_user else None,
-        text=text or None,
-    )
+    event = event_of(options.account, format_, code, qualifier, partition, zone, text)
     return Frame(
         id_token="SIA-DCS" if format_ == "sia" else "ADM-CID",
         sequence="",

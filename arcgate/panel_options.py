@@ -11,7 +11,9 @@ import msgspec
 import typer
 
 from arcgate.key import KEY_HELP, read_key
+from protocols import codes
 from protocols.dc09 import Dialect
+from protocols.event import Category, Event, Format, Qualifier
 
 DIALECTS: Final = ", ".join(filter(None, get_args(Dialect)))
 T = TypeVar("T", bound=msgspec.Struct)
@@ -42,10 +44,7 @@ class PanelOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[str, int]:
         """Host and port. Raises BadParameter."""
-        host, _, port = self.to.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) <= PORT_MAX:
-            raise typer.BadParameter(f"{self.to!r}: write HOST:PORT, as 127.0.0.1:12000 or [::1]:12000", param_hint="--to")
-        return host.removeprefix("[").removesuffix("]"), int(port)
+        return place_of(self.to, "--to")
 
     @property
     def transport(self) -> Literal["tcp", "udp", "tls"]:
@@ -80,6 +79,45 @@ def check(value: str, pattern: str, option: str, wanted: str) -> None:
     """Raise BadParameter where the whole value does not have the pattern."""
     if not re.fullmatch(pattern, value):
         raise typer.BadParameter(f"{value!r}: {wanted}", param_hint=option)
+
+
+def place_of(written: str, option: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT; 0, any free port, is for where we listen. Raises BadParameter."""
+    host, _, port = written.rpartition(":")
+    if not host or not port.isdecimal() or not (option != "--listen") <= int(port) <= PORT_MAX:
+        raise typer.BadParameter(f"{written!r}: write HOST:PORT, as 127.0.0.1:12000 or [::1]:12000", param_hint=option)
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def event_of(  # noqa: PLR0913, PLR0917 - an event's fields
+    account: str, format_: str, code: str, qualifier: Qualifier | None, partition: str, zone: str, text: str = ""
+) -> Event:
+    """Return an event as its options say it. format_: "sia" or "cid". Raises BadParameter for what no panel can send."""
+    check(text, r"[^][|^\r\n]*", "--text", r"it may not hold [ ] | ^ or a line's end: they would end the text in the frame")
+    check(zone, r"[0-9]*", "--zone", "digits")
+    check(partition, r"[0-9A-Fa-f]*", "--partition", "digits")
+    code = code.upper()
+    if format_ == "sia":
+        check(code, r"[A-Z]{2}", "--code", "with --format sia it is two letters, as BA")
+        if qualifier:
+            raise typer.BadParameter("an SIA code says it itself: BA is new, BR its restore", param_hint="--qualifier")
+    else:
+        check(code, r"[0-9B-F]{3}", "--code", "with --format cid it is three digits, as 130")
+        check(zone, r"[0-9]{0,3}", "--zone", "with --format cid it has at most three digits")
+        check(partition, r"[0-9B-F]{0,2}", "--partition", "with --format cid it has at most two digits")
+    known = codes.sia(code) if format_ == "sia" else codes.contact_id(code)
+    is_user = known is not None and known.address == "user"
+    return Event(
+        account,
+        Format.SIA if format_ == "sia" else Format.CONTACT_ID,
+        code,
+        qualifier or Qualifier.NEW,
+        known.category if known else Category.UNKNOWN,
+        partition=partition or None,
+        zone=None if is_user else zone or None,
+        user=zone or None if is_user else None,
+        text=text or None,
+    )
 
 
 def shared(options: type[T]) -> Callable[[Callable[..., None]], Callable[..., None]]:

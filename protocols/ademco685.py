@@ -25,7 +25,7 @@ from construct import Const
 from protocols import contact_id
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
-from protocols.lines import LineLink, contact_id_content, internal, positions, raw
+from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies, Policy
 from protocols.surgard import report_high_speed
 
@@ -100,6 +100,11 @@ def build(frame: Frame, header: bytes = b"\n", end: bytes = b"\r") -> bytes:
     return header + found.build(frame) + end
 
 
+def frame_of(event: Event) -> Frame:
+    """Return the columns of a Contact ID event, with the flag. Raises ValueError for another format."""
+    return msgspec.structs.replace(contact_id_frame(event, 1), flag="C" if event.user is None else "U")
+
+
 def keep(line: bytes) -> Frame | None:
     """Return a frame for an undamaged line of a kind that is not read; a Contact ID that does not fit is damaged."""
     looks_right = re.fullmatch(rb"([0-9A-Z])([0-9A-Z]) ([0-9A-Z]{3,16}) (?!(?:18|98|58) )[ -~]+", line)
@@ -129,6 +134,14 @@ class Ademco685(msgspec.Struct, frozen=True, tag_field="protocol", tag="ademco68
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n").rstrip(b" ")
         return parts(layouts(line), line)
+
+    def line_of(self, event: Event) -> bytes:
+        """Return the line of a Contact ID event. Raises ValueError."""
+        return build(frame_of(event))
+
+    def heartbeat(self, receiver: str, line: str) -> bytes:
+        """Return a heartbeat. Raises ValueError."""
+        return build(Frame(kind="heartbeat", receiver=receiver, line=line))
 
 
 class AdemcoLink(LineLink):

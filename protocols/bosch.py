@@ -28,7 +28,7 @@ from fastcrc.crc16 import arc
 from protocols import contact_id, surgard
 from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
-from protocols.lines import ACK, LineLink, contact_id_content, raw
+from protocols.lines import ACK, LineLink, contact_id_content, contact_id_frame, raw
 from protocols.link import Part, Policies, Policy
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
@@ -114,6 +114,14 @@ class Bosch(msgspec.Struct, frozen=True, tag_field="protocol", tag="bosch", forb
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n\x14").removeprefix(b" ")
         return parts([*layouts(line), *_sia_mode_layouts(line)], line)
+
+    def line_of(self, event: Event) -> bytes:
+        """Return the line of a Contact ID event. Raises ValueError."""
+        return build(contact_id_frame(event, 2))
+
+    def heartbeat(self, receiver: str, line: str) -> bytes:
+        """Return a heartbeat. Raises ValueError."""
+        return build(Frame(kind="heartbeat", receiver=f"{receiver:0>2}", line=line))
 
 
 class BoschLink(LineLink):

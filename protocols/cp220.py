@@ -16,6 +16,7 @@ import msgspec
 from protocols import ademco685
 from protocols.ademco685 import AdemcoLink
 from protocols.columns import Frame, parts
+from protocols.event import Event
 from protocols.link import Part, Policies, Policy
 
 build = ademco685.build
@@ -47,6 +48,14 @@ class Cp220(msgspec.Struct, frozen=True, tag_field="protocol", tag="cp220", forb
         """Return what each byte of a line is; none where it is not read."""
         line = self._line(frame)
         return parts(ademco685.layouts(line), line)
+
+    def line_of(self, event: Event) -> bytes:
+        """Return the line of a Contact ID event. Raises ValueError."""
+        return build(ademco685.frame_of(event), self.header.encode(), self.end.encode())
+
+    def heartbeat(self, receiver: str, line: str) -> bytes:
+        """Return a heartbeat. Raises ValueError."""
+        return build(Frame(kind="heartbeat", receiver=receiver, line=line), self.header.encode(), self.end.encode())
 
     def _line(self, frame: bytes) -> bytes:
         return frame.strip(b"\x00\r\n" + self.header.encode() + self.end.encode()).rstrip(b" ")

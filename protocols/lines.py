@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from fastcrc.crc64 import ecma_182
 
+from protocols import contact_id
 from protocols.columns import Frame
 from protocols.errors import FrameError, Reason
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
@@ -219,14 +220,25 @@ def contact_id_content(frame: Frame) -> str:
     return f"{frame.qualifier}{frame.code} {frame.partition} {frame.address}"
 
 
-def contact_id_columns(event: Event) -> dict[str, str]:
-    """Return the columns of an event as receivers print it: the inverse of `contact_id_content`."""
-    return {
-        "qualifier": {Qualifier.NEW: "E", Qualifier.RESTORE: "R", Qualifier.STATUS: "P"}[event.qualifier],
-        "code": event.code,
-        "partition": f"{event.partition or '':0>2}",
-        "address": f"{event.user or event.zone or '':0>3}",
-    }
+def contact_id_frame(event: Event, receiver_width: int) -> Frame:
+    """
+    Return the columns of a Contact ID event as receivers print it: the inverse of `contact_id_content`.
+
+    A receiver or line that the event does not name is 1. Raises ValueError for another format.
+    """
+    if event.format != Format.CONTACT_ID:
+        raise ValueError(f"it prints Contact ID alone, and no {event.format}")
+    return Frame(
+        kind="contact_id",
+        receiver=f"{event.receiver or '1':0>{receiver_width}}",
+        line=event.line or "1",
+        account=event.account,
+        message_type="58" if len(event.account) == contact_id.ACCOUNT_DIGITS_MAX else "18",
+        qualifier={Qualifier.NEW: "E", Qualifier.RESTORE: "R", Qualifier.STATUS: "P"}[event.qualifier],
+        code=event.code,
+        partition=f"{event.partition or '':0>2}",
+        address=f"{event.user or event.zone or '':0>3}",
+    )
 
 
 def raw(frame: Frame, text: str, code: str = "", **fields: Any) -> Event:  # noqa: ANN401 - the fields of an event

@@ -6,7 +6,7 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -93,6 +93,23 @@ class Part(msgspec.Struct, frozen=True):
     data: bytes
     says: str
     """In plain words; empty where the bytes say it all."""
+
+
+@runtime_checkable
+class Prints(Protocol):
+    """A protocol whose layouts build lines too: for a pretend receiver."""
+
+    def link(self) -> "Link":
+        """Return the receiving side of a new connection."""
+        ...
+
+    def line_of(self, event: Event) -> bytes:
+        """Return the line that a receiver prints for an event, with what ends it. Raises ValueError where it has none for it."""
+        ...
+
+    def heartbeat(self, receiver: str, line: str) -> bytes:
+        """Return the heartbeat of a receiver. Raises ValueError where the names do not fit their columns."""
+        ...
 
 
 class Link(Protocol):

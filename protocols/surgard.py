@@ -31,8 +31,8 @@ from construct import Const
 
 from protocols import contact_id, sia
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
-from protocols.event import CENTRE, Category, Event, Qualifier
-from protocols.lines import LineLink, contact_id_content, internal, positions, raw
+from protocols.event import CENTRE, Category, Event, Format, Qualifier
+from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies, Policy
 
 LINE_DIGITS: Final = (1, 3)
@@ -203,6 +203,18 @@ class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", 
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n\x14")
         return parts(layouts(line), line)
+
+    def line_of(self, event: Event) -> bytes:
+        """Return the line of a Contact ID or SIA event. Raises ValueError."""
+        if event.format != Format.SIA:
+            return build(contact_id_frame(event, 2), _ENDS[self.end])
+        receiver, line = f"{event.receiver or '1':0>2}", event.line or "1"
+        frame = Frame(kind="sia_2", receiver=receiver, line=line, account=event.account, content=sia.build(event))
+        return build(frame, _ENDS[self.end])
+
+    def heartbeat(self, receiver: str, line: str) -> bytes:
+        """Return a heartbeat. Raises ValueError."""
+        return build(Frame(kind="heartbeat", receiver=f"{receiver:0>2}", line=line), _ENDS[self.end])
 
 
 class SurGardLink(LineLink):

@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "arcgate/panel_options.py": "arcgate/test_panel.py gives them, right and wrong",
     "arcgate/panel_line.py": "arcgate/test_panel.py and test_panel_load.py speak over it",
     "arcgate/panel_talk.py": "arcgate/test_panel.py has each answer it judges",
+    "arcgate/panel_wire.py": "arcgate/test_panel_receiver.py speaks over each kind of it",
     "arcgate/decode_view.py": "arcgate/test_decode.py reads what it tells",
     "arcgate/alarm_watch.py": "arcgate/test_alarms.py has its verb",
     "arcgate/ask.py": "arcgate/test_alarms.py asks by it, also where nobody answers",

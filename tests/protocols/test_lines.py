@@ -2,12 +2,18 @@
 
 from datetime import datetime
 
-from protocols import contact_id
-from protocols.event import Qualifier
-from protocols.lines import REPEAT_S, contact_id_columns, contact_id_content, positions
-from protocols.link import LinkTest, Message, Policy
-from protocols.surgard import SurGard, build
-from tests.protocols.lines import NOW, later
+import msgspec
+import pytest
+
+from protocols import AnyProtocol
+from protocols.ademco685 import Ademco685
+from protocols.bosch import Bosch
+from protocols.cp220 import Cp220
+from protocols.event import Category, Event, Format, Qualifier
+from protocols.lines import REPEAT_S, positions
+from protocols.link import LinkTest, Message, Policy, Prints
+from protocols.surgard import SurGard
+from tests.protocols.lines import NOW, events, later, receive
 
 ALARM = b"5011 181234E13001004\x14"
 RESTORE = b"5011 181234R13001004\x14"
@@ -45,12 +51,35 @@ def test_an_event_that_the_centre_calls_a_heartbeat_is_a_link_test() -> None:
     assert isinstance(link.receive(ALARM, NOW)[0], Message)
 
 
-def test_an_event_can_be_printed_as_a_receiver_prints_it() -> None:
-    frame = SurGard().explain(RESTORE)
-    assert frame
-    (event,) = contact_id.parse(contact_id_content(frame), frame.account, frame.receiver, frame.line)
-    columns = {"kind": "contact_id", "receiver": "01", "line": "1", "account": "1234", "message_type": "18"}
-    assert build(type(frame)(**columns | contact_id_columns(event))) == RESTORE
+CONTACT_ID = Event("1234", Format.CONTACT_ID, "401", Qualifier.RESTORE, Category.CLOSING, "2", "3", "01", None, "005")
+SIA = Event("1234", Format.SIA, "BA", Qualifier.NEW, Category.BURGLARY, "02", "3", "1", "12")
+PRINTERS: list[tuple[AnyProtocol, bytes]] = [
+    (SurGard(), b"5023 181234R40101005\x14"),
+    (SurGard(end="cr"), b"5023 181234R40101005\r"),
+    (Ademco685(), b"\n23 1234 18 R401 01 U005\r"),
+    (Cp220(header="H", end="T"), b"H23 1234 18 R401 01 U005T"),
+    (Bosch(), b"a023 123418R40101005\x14"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "line"), PRINTERS, ids=lambda of: type(of).__name__)
+def test_an_event_can_be_printed_as_a_receiver_prints_it(protocol: AnyProtocol, line: bytes) -> None:
+    assert isinstance(protocol, Prints)
+    assert protocol.line_of(CONTACT_ID) == line
+    (item,) = receive(protocol, line)
+    assert msgspec.structs.replace(events(item)[0], receiver="2") == CONTACT_ID
+    (beat,) = receive(protocol, protocol.heartbeat("2", "3"))
+    assert isinstance(beat, LinkTest)
+    with pytest.raises(ValueError, match="account"):
+        protocol.line_of(msgspec.structs.replace(CONTACT_ID, account="12 4"))
+
+
+def test_sia_is_printed_by_a_sur_gard_alone() -> None:
+    assert SurGard().line_of(SIA) == b"S023[#1234|Nri1/BA12]\x14"
+    assert events(receive(SurGard(), SurGard().line_of(SIA))[0]) == (SIA,)
+    for protocol in (Ademco685(), Cp220(), Bosch()):
+        with pytest.raises(ValueError, match="Contact ID alone"):
+            protocol.line_of(SIA)
 
 
 def test_high_speed_digits_name_their_channels() -> None:
