@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 from dispatch.alarm_queue import connect
 from receiver.journal import JournalError
 from tests.acceptance.conftest import Centre
-from tests.acceptance.witness import ANSWERED_S, GRACE_S, Consoles, PacedPanels, Witness
+from tests.acceptance.witness import GRACE_S, Consoles, PacedPanels, Witness
 from tests.conftest import ARCGATE
 from tests.valkey import Valkey
 
@@ -196,8 +196,7 @@ class Ordeal:
                 return
         await self._kill(victim)
         if moment is Moment.OLDER:
-            await asyncio.sleep(ANSWERED_S)
-            self._consoles.expect_loss()
+            await self._witness.expect_loss()
             shutil.rmtree(self._valkey.folder)
             shutil.copytree(self._older, self._valkey.folder)
 

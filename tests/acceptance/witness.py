@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from dispatch.alarm import Alarm
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, connect
+from dispatch.register import RegisterReader
 from receiver.journal import JournalReader
 from receiver.ledger import LedgerReader
 from tests.acceptance.panels import Panel, Panels
@@ -26,7 +27,9 @@ LEASE_S: Final = 1.0
 ANSWERED_S: Final = 0.05
 """What was answered before a loss has been heard within this time after it."""
 GRACE_S: Final = 1.0
-"""An act of the last second may be lost with the queue's data: its alarm is seen again."""
+"""The consoles work for so long before a loss."""
+UNCOPIED_S: Final = 5.0
+"""An act that is not in the register yet may be lost with the queue's data: its alarm is seen again. After so long it is in."""
 VERIFIED_EVERY: Final = 5
 """Checks: what is altered stays altered, and after a kill a verification reads 8 MB of SQLite's log."""
 
@@ -96,12 +99,12 @@ class Consoles:
         """The events that must not be in an open alarm."""
         return self._done
 
-    def expect_loss(self) -> None:
-        """The queue has lost its data now: what was answered in the last second is uncertain, and so is who holds what."""
+    def expect_loss(self, kept: set[str]) -> None:
+        """The queue has lost its data: what was closed of late and is not in `kept` is uncertain, and so is who holds what."""
         self._held.clear()
         self._lossy = True
         for alarm, (at, events) in list(self._closed.items()):
-            if at > time.monotonic() - GRACE_S:
+            if at > time.monotonic() - UNCOPIED_S and alarm not in kept:
                 del self._closed[alarm]
                 self._done.difference_update(events)
 
@@ -218,12 +221,20 @@ class Witness:
             pipe.hgetall(f"{P}:cursors")
             pipe.flushall()
             waiting, claimed, cursors, _ = await pipe.execute()
-        await asyncio.sleep(ANSWERED_S)
-        self._consoles.expect_loss()
+        await self.expect_loss()
         with closing(JournalReader(self._state_dir)) as reader:
             dispatched = int(cursors[reader.id.encode()])
         opened = [int(alarm.split(b"-")[-2]) for alarm in waiting + claimed]
         self._floor = max(self._floor, min(opened, default=dispatched + 1))
+
+    async def expect_loss(self) -> None:
+        """Tell the consoles that the queue has lost its data now, but for what the register has."""
+        await asyncio.sleep(ANSWERED_S)
+        closed = set[str]()
+        if (self._state_dir / "register").exists():
+            with closing(RegisterReader(self._state_dir)) as register:
+                closed = {act.alarm for _, act in register.acts(0, 1_000_000) if act.act == "close"}
+        self._consoles.expect_loss(closed)
 
     async def settled(self, redis: Redis) -> bool:
         """Whether the queue has all of the journal, and all acts that are in the register."""
