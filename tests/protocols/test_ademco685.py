@@ -9,21 +9,11 @@ from hypothesis import strategies as st
 from protocols.ademco685 import Ademco685, build
 from protocols.event import CENTRE, Qualifier
 from protocols.link import Message, Rejected, unescape
-from tests.protocols.lines import check, check_build, check_in_company, cut, each, events, hostile, receive, rows
+from tests.protocols.lines import check_build, cut, each, events, hostile, receive, rows
 
 FRAMES = rows("ademco685")
 each_frame = each(FRAMES)
 GOOD = b"\n01 1234 18 E130 01 C005 \r"
-
-
-@each_frame
-def test_vector_is_read_as_its_source_says(row: Any) -> None:
-    check(Ademco685(), row)
-
-
-@each_frame
-def test_a_line_after_noise_and_twice(row: Any) -> None:
-    check_in_company(Ademco685(), row)
 
 
 @each_frame

@@ -10,16 +10,11 @@ from protocols.asterisk import Asterisk, build, read
 from protocols.errors import Reason
 from protocols.event import Category
 from protocols.link import Message, Rejected, unescape
-from tests.protocols.lines import NOW, check, cut, each, events, hostile, receive, rows
+from tests.protocols.lines import NOW, cut, each, events, hostile, receive, rows
 
 FRAMES = rows("asterisk")
 each_frame = each(FRAMES)
 GOOD = b"1234181131010158\n"
-
-
-@each_frame
-def test_vector_is_read_as_its_source_says(row: Any) -> None:
-    check(Asterisk(), row)
 
 
 @each_frame

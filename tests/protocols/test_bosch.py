@@ -11,22 +11,12 @@ from protocols.bosch import Bosch, build
 from protocols.errors import Reason
 from protocols.event import Category, Format
 from protocols.link import LinkTest, Message, Rejected, unescape
-from tests.protocols.lines import check, check_build, check_in_company, cut, each, hostile, receive, rows
+from tests.protocols.lines import check_build, cut, each, hostile, receive, rows
 
 FRAMES = rows("bosch")
 each_frame = each(FRAMES)
 GOOD = b"a011 123418E13101015\x14"
 SIA_MODE = b'\n12AB"00070101[#1234|Nri1BA005]\r'
-
-
-@each_frame
-def test_vector_is_read_as_its_source_says(row: Any) -> None:
-    check(Bosch(), row)
-
-
-@each_frame
-def test_a_line_after_noise_and_twice(row: Any) -> None:
-    check_in_company(Bosch(), row)
 
 
 @each_frame

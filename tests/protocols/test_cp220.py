@@ -7,21 +7,11 @@ from hypothesis import strategies as st
 
 from protocols.cp220 import Cp220, build
 from protocols.link import Rejected, unescape
-from tests.protocols.lines import check, check_build, check_in_company, cut, each, hostile, receive, rows
+from tests.protocols.lines import check_build, cut, each, hostile, receive, rows
 
 FRAMES = rows("cp220")
 each_frame = each(FRAMES)
 GOOD = b"\n0A 1234 18 P130 01 C005\r"
-
-
-@each_frame
-def test_vector_is_read_as_its_source_says(row: Any) -> None:
-    check(Cp220(), row)
-
-
-@each_frame
-def test_a_line_after_noise_and_twice(row: Any) -> None:
-    check_in_company(Cp220(), row)
 
 
 @each_frame

@@ -9,23 +9,13 @@ from hypothesis import strategies as st
 from protocols.event import CENTRE, Category
 from protocols.link import LinkTest, Message, Rejected, unescape
 from protocols.surgard import SurGard, build
-from tests.protocols.lines import NOW, check, check_build, check_in_company, cut, each, events, hostile, one_by_one, receive, rows
+from tests.protocols.lines import NOW, check_build, cut, each, events, hostile, one_by_one, receive, rows
 
 FRAMES = rows("surgard")
 each_frame = each(FRAMES)
 GOOD = b"5011 181234E13001004\x14"
 OTHER = b"5011 181234R13001004\x14"
 BEAT = b"1011           @    \x14"
-
-
-@each_frame
-def test_vector_is_read_as_its_source_says(row: Any) -> None:
-    check(SurGard(), row)
-
-
-@each_frame
-def test_a_line_after_noise_and_twice(row: Any) -> None:
-    check_in_company(SurGard(), row)
 
 
 @each_frame

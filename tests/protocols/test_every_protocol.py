@@ -1,0 +1,42 @@
+"""
+What holds for every protocol that a listener may speak, by its vectors in fixtures/ alone: a new one needs no test of its own.
+
+DC-09's vectors have another form, and its tests are in dc09/.
+"""
+
+from typing import Any, get_args
+
+import pytest
+
+from protocols import AnyProtocol
+from protocols.dc09 import Dc09
+from protocols.lines import LineLink
+from protocols.link import unescape
+from tests.protocols.lines import check, check_in_company, receive, rows
+
+PROTOCOLS = [member() for member in get_args(AnyProtocol) if member is not Dc09]
+ROWS = [(protocol, row) for protocol in PROTOCOLS for row in rows(str(protocol.__struct_config__.tag))]
+each_vector = pytest.mark.parametrize(
+    ("protocol", "row"), ROWS, ids=lambda of: of["name"][:40] if isinstance(of, dict) else type(of).__name__
+)
+
+
+@each_vector
+def test_a_vector_is_read_as_its_source_says_whole_and_byte_by_byte(protocol: AnyProtocol, row: dict[str, Any]) -> None:
+    check(protocol, row)
+
+
+@each_vector
+def test_a_vector_is_read_the_same_after_noise_and_twice_in_one_read(protocol: AnyProtocol, row: dict[str, Any]) -> None:
+    if isinstance(protocol.link(), LineLink):
+        check_in_company(protocol, row)
+
+
+@each_vector
+def test_the_parts_of_a_frame_are_bytes_of_it_in_order(protocol: AnyProtocol, row: dict[str, Any]) -> None:
+    (item,) = receive(protocol, unescape(row["frame"]))
+    at = 0
+    for part in protocol.layout(item.frame):
+        assert part.at >= at
+        assert item.frame[part.at : part.at + len(part.data)] == part.data
+        at = part.at + len(part.data)
