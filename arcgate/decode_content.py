@@ -58,11 +58,18 @@ class Content(msgspec.Struct, frozen=True):
             events, why = contact_id.parse(content, account, None, None), "these are no digits of Contact ID"
             dialled = contact_id.read(content)
             if dialled and dialled.checksum_ok is False:
-                why = "the checksum does not fit: a digit is wrong, or one too many"
+                frame = self.explain(line)
+                why = f"the checksum is {frame.checksum}, the digits give {checksum_of(frame)}: one of them is wrong, or too many"
         if events:
             return Message(line, events, b"", "")
         kept = Event(account, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, text=content)
-        return Rejected(line, FrameError(Reason.MALFORMED, f"{why}: a link keeps it, and raises it as unknown"), b"", (kept,))
+        return Rejected(line, FrameError(Reason.MALFORMED, f"{why}; a link keeps it, and raises it as unknown"), b"", (kept,))
+
+
+def checksum_of(frame: Frame) -> str:
+    """Return the checksum that a Contact ID call should have; a receiver prints a letter where a panel dials a digit."""
+    digit = {"E": "1", "R": "3", "P": "6"}.get(frame.qualifier, frame.qualifier)
+    return contact_id.checksum(f"{frame.account}{frame.message_type}{digit}{frame.code}{frame.partition}{frame.address}")
 
 
 def _part(line: bytes) -> tuple[str, str]:

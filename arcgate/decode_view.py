@@ -8,22 +8,18 @@ import msgspec
 
 from arcgate.capture import Piece
 from arcgate.decode_checksum import sums, why_not
-from arcgate.decode_content import Content
+from arcgate.decode_content import Content, checksum_of
 from arcgate.output import clock, printable, table
-from protocols import AnyProtocol, codes, contact_id
+from protocols import AnyProtocol, codes
 from protocols.columns import Frame as Columns
 from protocols.dc09 import DIALECTS, Dc09, Frame, read_reply
 from protocols.errors import Reason
 from protocols.event import Event, Format
-from protocols.lines import NAK, contact_id_content
+from protocols.lines import NAK, LineLink
 from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-
-_DIGITS = str.maketrans("ERP", "136")
-"""What a panel dials, where a receiver prints a letter."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -92,9 +88,7 @@ def _measured(raw: bytes, frame: Frame | Columns | None) -> dict[str, Any]:
     """Return checksum and length, as given and as counted; None for what is not there or cannot be counted."""
     if isinstance(frame, Columns):
         given = frame.checksum if frame.kind == "contact_id" and frame.account else ""
-        digits = f"{frame.account}{frame.message_type}{contact_id_content(frame)}".replace(" ", "")
-        computed = contact_id.checksum(digits.translate(_DIGITS)) if given else None
-        return {"checksum": {"given": given, "computed": computed} if given else None, "length": None}
+        return {"checksum": {"given": given, "computed": checksum_of(frame)} if given else None, "length": None}
     told = sums(raw)
     if told is None:
         return {"checksum": None, "length": None}
@@ -109,7 +103,7 @@ def _reply_says(item: Received, asked: Asked) -> str:
     """Say in plain words what the peer makes of the reply."""
     reply, policy = item.reply, asked.policy
     if not isinstance(asked.protocol, Dc09):
-        return _line_reply_says(item)
+        return _line_reply_says(item, waits=isinstance(asked.protocol.link(), LineLink))
     if not reply:
         return "no answer: the panel sends it again, and in the end takes the receiver for dead"
     answers = (read_reply(reply, key) for key in policy.keys or (b"",))
@@ -126,11 +120,11 @@ def _reply_says(item: Received, asked: Asked) -> str:
             return ""
 
 
-def _line_reply_says(item: Received) -> str:
+def _line_reply_says(item: Received, *, waits: bool) -> str:
     """Say what a receiver makes of the reply to its line."""
     if not item.reply:
-        return "no answer: a receiver sends it again" if isinstance(item, Rejected) else "nobody waits for an answer"
-    if item.reply == NAK or (isinstance(item, Rejected) and item.reply):
+        return "no answer: a receiver sends it again" if waits and isinstance(item, Rejected) else "nobody waits for an answer"
+    if item.reply == NAK or isinstance(item, Rejected):
         return "NAK: the receiver is to send the same line again"
     return "ACK: taken; the receiver goes on with what stands behind it"
 

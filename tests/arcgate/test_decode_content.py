@@ -38,7 +38,10 @@ def test_dialled_digits_are_told_by_column_with_their_checksum() -> None:
     assert (told["events"][0]["category"], told["events"][0]["user"], told["reply"]) == ("closing", "005", "")
     (told,) = decode("--protocol", "contact_id", "1234183401030057", refused=True)
     assert told["checksum"] == {"given": "7", "computed": "F"}
-    assert "the checksum does not fit" in told["error"]["message"]
+    assert "the checksum is 7, the digits give F" in told["error"]["message"]
+    assert told["reply_says"] == "nobody waits for an answer"
+    (told,) = decode("--protocol", "contact_id", "12E4 18 E 130 01 005 9")
+    assert told["checksum"] == {"given": "9", "computed": "9"}
 
 
 def test_a_file_has_a_content_a_line(tmp_path: Path) -> None:

@@ -27,21 +27,6 @@ def test_every_vector_is_told_with_its_fields_events_and_answer(word: str, row: 
         assert event.items() >= expected.items()
 
 
-@pytest.mark.parametrize(("word", "row"), ROWS, ids=lambda of: of["name"][:40] if isinstance(of, dict) else of)
-def test_the_parts_of_a_line_are_all_of_it_in_order(word: str, row: dict[str, Any]) -> None:
-    settings = ("--set", "experimental=true") if word == "bosch" else ()
-    (told,) = decode("--protocol", word, *settings, stdin=unescape(row["frame"]))
-    if told["frame"]["kind"] == "raw":
-        assert told["parts"] == []
-        return
-    line = unescape(told["bytes"])
-    assert told["parts"][0]["at"] in {0, len(b"event=")}
-    for part in told["parts"]:
-        assert line[part["at"] :].startswith(unescape(part["bytes"]))
-    joined = b"".join(unescape(part["bytes"]) for part in told["parts"])
-    assert joined.rstrip(b" ") == line.removeprefix(b"event=").rstrip(b" ")
-
-
 def test_a_line_is_told_column_by_column() -> None:
     (told,) = decode("--protocol", "surgard", escape(GOOD))
     assert [(part["name"], part["at"], part["bytes"], part["says"]) for part in told["parts"]] == [
