@@ -207,7 +207,7 @@ class Reader:
         self,
         token: str,
         receiver: str | None,
-        line: str,
+        line: str | None,
         account: str,
         data: str,
         inner: str | None,
@@ -246,7 +246,7 @@ class Reader:
 
 
 def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
-    token: str, echo: str, receiver: str | None, line: str, account: str, data: str, rest: str
+    token: str, echo: str, receiver: str | None, line: str | None, account: str, data: str, rest: str
 ) -> tuple[str, ...]:
     """Name what departs from the standard in the fields."""
     inner, bar, _ = data.partition("|")
@@ -255,8 +255,9 @@ def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
     asked = {
         "sequence_hex": not echo[:4].isdigit(),
         "receiver_odd": receiver is not None and not 0 < len(receiver) < 7,  # noqa: PLR2004 - digits, by the standard
-        "line_empty": not line,
-        "line_odd": len(line) > 6,  # noqa: PLR2004 - digits, by the standard
+        "line_missing": line is None,
+        "line_empty": line == "",
+        "line_odd": line is not None and len(line) > 6,  # noqa: PLR2004 - digits, by the standard
         "account_missing": not account,
         "account_odd": account and _ACCOUNT.fullmatch(account) is None,
         "inner_account_missing": has_inner and missing,
