@@ -17,10 +17,12 @@ def read_key(written: str) -> bytes:
     """Return the bytes of a key as it is written, or as it is typed unseen for `-`. Raises BadParameter, without the key."""
     if written == "-":
         written = typer.prompt("Key (hex:... or ascii:...)", hide_input=True, err=True)
+    kind, _, value = written.partition(":")
+    file = Path(value) if kind == "credential" else Path()  # anywhere, as whoever types it names it
     try:
-        key = reveal(msgspec.convert(written, Secret), Path())
+        key = reveal(msgspec.convert(f"credential:{file.name}" if file.name else written, Secret), file.parent)
     except msgspec.ValidationError:
-        wanted = "write hex:... or ascii:...; 32 characters may be either, so it must be said"
+        wanted = "write hex:..., ascii:... or credential:FILE; 32 characters may be hex or ascii, so it must be said"
         raise typer.BadParameter(wanted, param_hint="--key") from None
     except SecretError as error:
         raise typer.BadParameter(str(error), param_hint="--key") from error

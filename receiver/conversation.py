@@ -176,10 +176,10 @@ class Conversation(ABC):
         if rejected.events:
             reports.append(Report(now, intake.listener, self.peer, frame, rejected.events, rejected.identity, error=error))
         else:
-            intake.lines.tell(
-                "frame_rejected", self.host, error.reason, listener=intake.listener, peer=self.peer, frame=frame, error=error
-            )
+            named = f": {error.message.partition(':')[0]}" if error.reason is Reason.FOREIGN else ""
+            cause, listener = f"{error.reason}{named}", intake.listener
+            intake.lines.tell("frame_rejected", self.host, cause, listener=listener, peer=self.peer, frame=frame, error=error)
 
 
-_NO_FRAME: Final = frozenset(Reason(word) for word in ("noise", "crc", "foreign") if word in set(Reason))
+_NO_FRAME: Final = frozenset({Reason.NOISE, Reason.CRC, Reason.FOREIGN})
 """What proves nothing of who sent it."""
