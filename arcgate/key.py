@@ -6,11 +6,10 @@ from typing import Final
 import msgspec
 import typer
 
+from receiver.rules import KEY_BYTES
 from receiver.secret import Secret, SecretError, reveal
 
 KEY_HELP: Final = "hex:..., ascii:... or credential:FILE, or - to be asked for it; 16, 24 or 32 bytes"
-KEY_BYTES: Final = (16, 24, 32)
-"""AES-128, AES-192, AES-256."""
 
 
 def read_key(written: str) -> bytes:

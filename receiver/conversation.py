@@ -34,6 +34,11 @@ READS_A_COMMIT: Final = 100
 log = structlog.get_logger()
 
 
+def address_text(name: tuple[str, int]) -> str:
+    """Write a socket's address as people do."""
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
 class Intake:
     """
     What the peers of a listener share; and what they sent in one turn of the loop, read in one go.

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from protocols.link import Link, LinkTest, Policies, Received
 from receiver.config import Listener
-from receiver.conversation import UNANSWERED_MAX, Conversation, Intake
-from receiver.listen import ListenError, address_text, let_in, refuse_source
+from receiver.conversation import UNANSWERED_MAX, Conversation, Intake, address_text
+from receiver.listen import ListenError, let_in, refuse_source
 
 DATAGRAM_BYTES_MAX: Final = 16 * 1024
 """Some of the longest frames; a longer datagram is no panel's."""
