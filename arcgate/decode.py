@@ -86,7 +86,7 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
             print_json(told)
         else:
             console().print(decode_view.page(told))
-    if file and not json:
+    if not json and (file or not seen):
         print(f"{seen} frames, {refused} refused", file=sys.stderr)
     if refused:
         raise typer.Exit(1)

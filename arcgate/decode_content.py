@@ -17,7 +17,7 @@ from protocols import contact_id, sia
 from protocols.columns import Frame
 from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
-from protocols.link import Message, Part, Policies, Policy, Received, Rejected
+from protocols.link import Message, Part, Policies, Received, Rejected
 
 LINE_BYTES_MAX: Final = 64 * 1024
 _ACCOUNT: Final = re.compile(r"#?([0-9A-Za-z]{1,16})\|(.*)", re.DOTALL)
@@ -33,7 +33,7 @@ class Content(msgspec.Struct, frozen=True):
         """Return a reader of lines."""
         return ContentLink(self)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame:
         """Return the account, and what else stands in columns."""
         account, content = _part(frame)
         together = content.replace(" ", "")
@@ -45,7 +45,7 @@ class Content(msgspec.Struct, frozen=True):
         own, message_type = (head[:-2], head[-2:]) if dialled else ("", "")
         return Frame(kind=self.format, account=account or own, message_type=message_type, checksum=tail, **report.groupdict())
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, *_: object) -> tuple[Part, ...]:
         """Return nothing: what a content's bytes are, its columns and events say."""
         return ()
 

@@ -38,7 +38,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
     """Return all that there is to say of an item, for JSON. piece: that which completed it."""
-    at, frame = asked.at(piece), asked.protocol.explain(item.frame, asked.policy)
+    at = asked.at(piece)
+    frame = asked.protocol.explain(item.frame, asked.policy, at)
     error, mark, dialects = item.error if isinstance(item, Rejected) else None, "", tuple[str, ...]()
     if not isinstance(item, Rejected):
         mark, dialects = item.mark, item.dialects

@@ -158,7 +158,7 @@ def _lines(entry: "Entry") -> str:
     """Write an entry for a person: what it was, and below it the frame."""
     report = entry.report
     events = " ".join(event.code or str(event.format) for event in report.events)
-    why = f", refused: {report.error.reason}" if report.error else ""
+    why = f", refused: {report.error.reason}" if report.error else f", {report.mark}" if report.mark else ""
     told = printable(f"{report.listener} {report.peer}  account {report.events[0].account}: {events}{why}")
     return f"{entry.position:>9}  {clock(report.received_at)} UTC  {told}\n{'':11}{_frame(entry)}\n"
 
@@ -174,6 +174,7 @@ def _fields(entry: "Entry") -> dict[str, Any]:
         "events": report.events,
         "digest": entry.digest,
         "error": report.error,
+        "mark": report.mark,
         "identity": report.identity,
     }
 

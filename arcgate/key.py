@@ -6,21 +6,22 @@ from typing import Final
 import msgspec
 import typer
 
+from receiver.rules import KEY_BYTES
 from receiver.secret import Secret, SecretError, reveal
 
 KEY_HELP: Final = "hex:..., ascii:... or credential:FILE, or - to be asked for it; 16, 24 or 32 bytes"
-KEY_BYTES: Final = (16, 24, 32)
-"""AES-128, AES-192, AES-256."""
 
 
 def read_key(written: str) -> bytes:
     """Return the bytes of a key as it is written, or as it is typed unseen for `-`. Raises BadParameter, without the key."""
     if written == "-":
         written = typer.prompt("Key (hex:... or ascii:...)", hide_input=True, err=True)
+    kind, _, value = written.partition(":")
+    file = Path(value) if kind == "credential" else Path()  # anywhere, as whoever types it names it
     try:
-        key = reveal(msgspec.convert(written, Secret), Path())
+        key = reveal(msgspec.convert(f"credential:{file.name}" if file.name else written, Secret), file.parent)
     except msgspec.ValidationError:
-        wanted = "write hex:... or ascii:...; 32 characters may be either, so it must be said"
+        wanted = "write hex:..., ascii:... or credential:FILE; 32 characters may be hex or ascii, so it must be said"
         raise typer.BadParameter(wanted, param_hint="--key") from None
     except SecretError as error:
         raise typer.BadParameter(str(error), param_hint="--key") from error

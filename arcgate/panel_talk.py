@@ -66,15 +66,10 @@ class Panel:
         took_ms = round((time.perf_counter() - begun) * 1000, 3)
         if not reply:
             return Trip(sent, b"", None, NO_REPLY), None
-        if not self._key and reply == build_reply(b"ACK", _echo(frame)):  # nearly always, and ten times faster than reading it
+        if not self._key and reply == build_reply(b"ACK", frame.echo):  # nearly always, and ten times faster than reading it
             return Trip(sent, reply, took_ms, None), None
         answer = read_reply(reply, self._key)
         return Trip(sent, reply, took_ms, judge(frame, answer)), answer
-
-
-def _echo(frame: Frame) -> str:
-    """Return what an answer repeats of a frame."""
-    return f"{frame.sequence}{'' if frame.receiver is None else f'R{frame.receiver}'}L{frame.line}#{frame.account}"
 
 
 def judge(frame: Frame, answer: Frame | None) -> str | None:

@@ -74,8 +74,9 @@ def _account_page(told: dict[str, Any]) -> "Table":
         keys = "" if not policy else f": {policy['keys']} key{'s' * (policy['keys'] != 1)}, time {policy['time']}"
         rows.add_row("account", printable(f"{told['account']} is {'' if policy else 'not '}listed for {listener}{keys}"))
     for heard in told["heard"]:
-        place = (f"R{heard['receiver']} " if heard["receiver"] is not None else "") + (f"L{heard['line'] or ''}")
-        rows.add_row(printable(f"{heard['listener']} {place}"), printable(_heard(heard)))
+        sent = ("R", heard["receiver"]), ("L", heard["line"])
+        place = [f"{letter}{value}" for letter, value in sent if value is not None]
+        rows.add_row(printable(" ".join([heard["listener"], *place])), printable(_heard(heard)))
         if heard["ahead_s"] is not None:
             rows.add_row("  clock", _clock(heard))
         if heard["dialects"]:

@@ -26,7 +26,7 @@ from protocols import contact_id
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
 from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
-from protocols.link import Part, Policies, Policy
+from protocols.link import Part, Policies
 from protocols.surgard import report_high_speed
 
 ACCOUNT_MAX: Final = 16
@@ -125,12 +125,12 @@ class Ademco685(msgspec.Struct, frozen=True, tag_field="protocol", tag="ademco68
         """Return the receiving side of a new connection."""
         return AdemcoLink(policies, acknowledge=self.acknowledge)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a 685."""
         line = frame.strip(b"\x00\r\n")
         return read(line) or keep(line)
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n").rstrip(b" ")
         return parts(layouts(line), line)

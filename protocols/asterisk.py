@@ -29,7 +29,7 @@ from protocols.columns import PRINTABLE, Frame, column, layout
 from protocols.errors import FrameError, Reason
 from protocols.event import Event
 from protocols.lines import contact_id_content, raw
-from protocols.link import LinkTest, Message, Part, Policies, Policy, Received, Rejected
+from protocols.link import LinkTest, Message, Part, Policies, Received, Rejected
 
 LINE_BYTES_MAX: Final = 256
 METADATA_MAX: Final = 32
@@ -83,11 +83,11 @@ class Asterisk(msgspec.Struct, frozen=True, tag_field="protocol", tag="asterisk"
         """Return the reader of a new file."""
         return AsteriskLink(policies)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of an event's line; None where it is none."""
         return read(frame.strip())
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of an event's line is; none where it is not read."""
         line = frame.strip()
         digits = line.removeprefix(b"event=")

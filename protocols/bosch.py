@@ -29,7 +29,7 @@ from protocols import contact_id, surgard
 from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
 from protocols.lines import ACK, LineLink, contact_id_content, contact_id_frame, raw
-from protocols.link import Part, Policies, Policy
+from protocols.link import Part, Policies
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
 _SIA_MODE_START = rb"(?:\A|\n)[0-9A-F]{4}[ -~\t][0-9]{4}[0-9A-Z]{2}[0-9A-Z ]{0,2}\["
@@ -105,12 +105,12 @@ class Bosch(msgspec.Struct, frozen=True, tag_field="protocol", tag="bosch", forb
         """Return the receiving side of a new connection."""
         return BoschLink(policies, experimental=self.experimental)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of these receivers."""
         line = frame.strip(b"\x00\r\n\x14")
         return read(line) or read_sia_mode(line) or keep(line)
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n\x14").removeprefix(b" ")
         return parts([*layouts(line), *_sia_mode_layouts(line)], line)

@@ -17,7 +17,7 @@ from protocols import ademco685
 from protocols.ademco685 import AdemcoLink
 from protocols.columns import Frame, parts
 from protocols.event import Event
-from protocols.link import Part, Policies, Policy
+from protocols.link import Part, Policies
 
 build = ademco685.build
 Sign = Annotated[str, msgspec.Meta(min_length=1, max_length=1, pattern=r"\A[\x00-\x7F]\Z", description="one ASCII sign")]
@@ -39,12 +39,12 @@ class Cp220(msgspec.Struct, frozen=True, tag_field="protocol", tag="cp220", forb
         start = re.compile(rb"(?:\A|%b)[0-9A-Z]{2} ?[0-9A-F]{4}" % re.escape(header))
         return Cp220Link(policies, start, (header, end), acknowledge=self.acknowledge)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a CP-220."""
         line = self._line(frame)
         return ademco685.read(line) or keep(line)
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
         line = self._line(frame)
         return parts(ademco685.layouts(line), line)

@@ -33,7 +33,7 @@ from protocols import contact_id, sia
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
-from protocols.link import Part, Policies, Policy
+from protocols.link import Part, Policies
 
 LINE_DIGITS: Final = (1, 3)
 HEARTBEAT_LINE_DIGITS: Final = range(1, 9)
@@ -194,12 +194,12 @@ class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", 
         """Return the receiving side of a new connection."""
         return SurGardLink(policies, _ENDS[self.end])
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:  # noqa: ARG002 - as for every protocol
+    def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a Sur-Gard receiver."""
         line = frame.strip(b"\x00\r\n\x14")
         return read(line) or keep(line)
 
-    def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:  # noqa: ARG002 - as for every protocol
+    def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
         line = frame.strip(b"\x00\r\n\x14")
         return parts(layouts(line), line)

@@ -34,6 +34,11 @@ READS_A_COMMIT: Final = 100
 log = structlog.get_logger()
 
 
+def address_text(name: tuple[str, int]) -> str:
+    """Write a socket's address as people do."""
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
 class Intake:
     """
     What the peers of a listener share; and what they sent in one turn of the loop, read in one go.
@@ -176,10 +181,10 @@ class Conversation(ABC):
         if rejected.events:
             reports.append(Report(now, intake.listener, self.peer, frame, rejected.events, rejected.identity, error=error))
         else:
-            intake.lines.tell(
-                "frame_rejected", self.host, error.reason, listener=intake.listener, peer=self.peer, frame=frame, error=error
-            )
+            named = f": {error.message.partition(':')[0]}" if error.reason is Reason.FOREIGN else ""
+            cause, listener = f"{error.reason}{named}", intake.listener
+            intake.lines.tell("frame_rejected", self.host, cause, listener=listener, peer=self.peer, frame=frame, error=error)
 
 
-_NO_FRAME: Final = frozenset(Reason(word) for word in ("noise", "crc", "foreign") if word in set(Reason))
+_NO_FRAME: Final = frozenset({Reason.NOISE, Reason.CRC, Reason.FOREIGN})
 """What proves nothing of who sent it."""

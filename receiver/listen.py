@@ -10,7 +10,7 @@ import structlog
 
 from protocols.link import Policies
 from receiver.config import Listener
-from receiver.conversation import Intake
+from receiver.conversation import Intake, address_text
 from receiver.session import Session
 from receiver.tls import Certificates, Secured, TlsError
 
@@ -43,11 +43,6 @@ def let_in(networks: tuple[str, ...]) -> Callable[[str], bool]:
         return not known or (host != "" and any(ip_address(host) in network for network in known))
 
     return allowed
-
-
-def address_text(name: tuple[str, int]) -> str:
-    """Write a socket's address as people do."""
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 class TcpListener:

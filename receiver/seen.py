@@ -25,7 +25,6 @@ PLACES_MAX: Final = 16
 """Of one number: panels that differ in R or L alone."""
 _LOOKED_AT: Final = 8
 
-
 _decode: Final = msgspec.json.Decoder(list[tuple[str, str | None, str | None]]).decode
 
 
@@ -63,10 +62,8 @@ class Seen:
         self._accounts: dict[str, Heard] = {}
         """By number, as sent; a second panel of the same number by number and place."""
         with suppress(OSError, msgspec.MsgspecError):
-            for key in (
-                msgspec.json.decode(self._path.read_bytes(), type=list[tuple[str, str | None, str | None]]) if self._path else ()
-            ):
-                self._find(*key).clock_off = True
+            for place in _decode(self._path.read_bytes()) if self._path else ():
+                self._find(*place).clock_off = True
 
     def note(self, peer: str, item: Message | LinkTest, now: datetime) -> Event | None:
         """Remember a frame; returns what is to be raised with it. Each frame comes by: it stays a look-up and some stores."""

@@ -9,7 +9,7 @@ from typing import cast
 
 from protocols.lines import QUIET_S, LineLink
 from protocols.link import Link, Received
-from receiver.conversation import UNANSWERED_MAX, Conversation, Intake
+from receiver.conversation import UNANSWERED_MAX, Conversation, Intake, address_text
 
 
 class Session(Conversation, asyncio.Protocol):
@@ -34,7 +34,7 @@ class Session(Conversation, asyncio.Protocol):
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
         self.host, port, *_ = transport.get_extra_info("peername") or ("", 0)
-        self.peer = f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+        self.peer = address_text((self.host, port))
         self._on_begin(self)
 
     def data_received(self, data: bytes) -> None:

@@ -3,8 +3,9 @@ UDP: each datagram is a conversation of its own; its answer goes from where it a
 
     socket -> Datagram -> Intake -> journal -> durable -> the same socket
 
-A sender's address can be forged: so nothing is kept for one, no answer is larger than what asked for it, and while too much
-waits for the disk nothing is read: then the system's own buffer fills, and drops, and the panels repeat.
+A sender's address can be forged: so nothing is kept for one, only a whole frame with a right checksum is answered, with less
+than three times its bytes (a NAK to the shortest there is), and while too much waits for the disk nothing is read: then the
+system's own buffer fills, and drops, and the panels repeat.
 """
 
 import asyncio
@@ -15,8 +16,8 @@ from typing import Any, Final
 
 from protocols.link import Link, LinkTest, Policies, Received
 from receiver.config import Listener
-from receiver.conversation import UNANSWERED_MAX, Conversation, Intake
-from receiver.listen import ListenError, address_text, let_in, refuse_source
+from receiver.conversation import UNANSWERED_MAX, Conversation, Intake, address_text
+from receiver.listen import ListenError, let_in, refuse_source
 
 DATAGRAM_BYTES_MAX: Final = 16 * 1024
 """Some of the longest frames; a longer datagram is no panel's."""
@@ -144,7 +145,7 @@ class _Port:
                 self.intake.counts["datagrams_too_long"] += 1
             else:
                 link = self._listener.listener.protocol.link(self._listener.policies)
-                datagram = Datagram(link, self, sender, _answer_from(ancillary), size)
+                datagram = Datagram(link, self, sender, _answer_from(ancillary))
                 datagram.host, datagram.peer = host, peer
                 self.intake.add(datagram, bytes(self._buffer[:size]))
 
@@ -178,24 +179,19 @@ class _Whole:
 class Datagram(Conversation):
     """One datagram: what it holds is answered in one, where all of it is durable."""
 
-    def __init__(self, link: Link, port: _Port, sender: Any, answer_from: _Ancillary, size: int) -> None:  # noqa: ANN401 - as `_bound`
-        """sender: its address, as the system has it. answer_from: the address it was sent to. size: in bytes."""
+    def __init__(self, link: Link, port: _Port, sender: Any, answer_from: _Ancillary) -> None:  # noqa: ANN401 - as `_bound`
+        """sender: its address, as the system has it. answer_from: the address it was sent to."""
         super().__init__(_Whole(link), port.intake)
-        self._port, self._sender, self._answer_from, self._size = port, sender, answer_from, size
+        self._port, self._sender, self._answer_from = port, sender, answer_from
 
     def close(self, why: str) -> None:
         """Nothing to end."""
 
     def send(self, reply: bytes, answers: int) -> None:
-        """Send a reply of so many answers, if it is no larger than what asked for it: the sender may be another than it says."""
-        counts = self._intake.counts
+        """Send a reply of so many answers: none is three times as long as the frame that asked for it."""
         if not reply:
             return
-        if len(reply) > self._size:
-            counts["answers_too_long"] += answers
-            why = "the answer is longer than the frame: by UDP it is not sent, for the sender may be forged"
-            self._intake.lines.tell("answer_withheld", self.host, "", listener=self._intake.listener, peer=self.peer, why=why)
-            return
+        counts = self._intake.counts
         try:
             self._port.socket.sendmsg([reply], self._answer_from, 0, self._sender)
         except OSError:  # no way back, or the system has no room: the panel repeats

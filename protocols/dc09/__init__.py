@@ -10,6 +10,8 @@ Link protocol: SIA DC-09, the IP event report, as panels really speak it.
     foreign.py    what is no DC-09
 """
 
+from datetime import datetime
+
 from protocols.dc09.build import build, build_nak, build_reply
 from protocols.dc09.explain import explain, read_reply
 from protocols.dc09.frame import DIALECTS, FRAME_BYTES_MAX, Dialect, Frame
@@ -40,9 +42,13 @@ class Dc09(Rules, frozen=True, kw_only=True, tag_field="protocol", tag="dc09", f
         """Return the receiving side of a new connection; policies: what the centre has said of its accounts."""
         return Dc09Link(policies, self)
 
-    def explain(self, frame: bytes, policy: Policy | None = None) -> Frame | None:
-        """Return the fields of a raw frame, refused or not, opened where the policy has its key; None where it is no frame."""
-        return explain(frame, policy)
+    def explain(self, frame: bytes, policy: Policy | None = None, now: datetime | None = None) -> Frame | None:
+        """
+        Return the fields of a raw frame, refused or not, opened where the policy has its key; None where it is no frame.
+
+        now: the time of receipt; it tells which is meant where the panel's clock went back and an hour came twice.
+        """
+        return explain(frame, policy, now)
 
     def layout(self, frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:
         """Return what each byte of a raw frame is, in words; none where it is no frame."""

@@ -49,7 +49,6 @@ def build(frame: Frame, *, key: bytes = b"", pad: bytes = b"", dialect: Dialect 
     the encrypted data, and is repeated until the blocks are full. dialect: what to do otherwise than the standard.
     """
     encoding = "cp1252" if dialect == "cp1252" else "utf-8"
-    receiver = "" if frame.receiver is None else f"R{frame.receiver}"
     extended = "".join(f"[{name}{value}]" for name, value in frame.extended)
     tail = f"]{extended}{stamp(frame.timestamp) if frame.timestamp else ''}"
     star, data = "", f"{frame.data}{tail}"
@@ -62,8 +61,7 @@ def build(frame: Frame, *, key: bytes = b"", pad: bytes = b"", dialect: Dialect 
         data += "]"
     if dialect == "lower_case_hex" and star:
         data = data.lower()
-    echo = f"{frame.sequence}{receiver}L{frame.line}#{frame.account}"
-    body = f'"{star}{frame.id_token}"{echo}[{data}'.encode(encoding, "replace")
+    body = f'"{star}{frame.id_token}"{frame.echo}[{data}'.encode(encoding, "replace")
     return _dialects(body, dialect)
 
 

@@ -1,6 +1,7 @@
 """A frame's fields, for people and for a panel's side: whatever a receiver would do with it."""
 
 import re
+from datetime import datetime
 
 from fastcrc.crc16 import arc
 
@@ -9,15 +10,15 @@ from protocols.dc09.frame import BODY, HEADER, PAIR, Frame, hide_key, moment, te
 from protocols.link import Policy
 
 
-def explain(frame: bytes, policy: Policy | None = None) -> Frame | None:
+def explain(frame: bytes, policy: Policy | None = None, now: datetime | None = None) -> Frame | None:
     """
     Return the fields of a raw frame, refused or not; None where the bytes are no frame of this protocol.
 
-    policy: an encrypted frame is opened where it has the key; the time is read in its zone.
+    policy: an encrypted frame is opened where it has the key; the time is read in its zone. now: see `moment`.
     """
     header = HEADER.match(frame)
     match = header and BODY.match(text(hide_key(frame[header.end() - 1 :].rstrip(b"\0\r\n")))[0])
-    return fields(match, policy or Policy()) if match else None
+    return fields(match, policy or Policy(), now) if match else None
 
 
 def read_reply(data: bytes, key: bytes = b"") -> Frame | None:
@@ -38,7 +39,7 @@ def read_reply(data: bytes, key: bytes = b"") -> Frame | None:
     return None if frame.encrypted and frame.timestamp is None else frame
 
 
-def fields(match: re.Match[str], policy: Policy) -> Frame:
+def fields(match: re.Match[str], policy: Policy, now: datetime | None = None) -> Frame:
     """Return the fields of a body that the grammar fits, opened where the policy has the key."""
     data, extended, timestamp = match["data"] or "", match["extended"] or "", match["timestamp"] or ""
     if match["star"] and policy.keys:
@@ -57,7 +58,7 @@ def fields(match: re.Match[str], policy: Policy) -> Frame:
         account=match["account"] or "",
         data=data,
         extended=tuple(PAIR.findall(extended)),
-        timestamp=moment(timestamp, policy.time_zone),
+        timestamp=moment(timestamp, policy.time_zone, now),
     )
 
 

@@ -31,6 +31,7 @@ DIALECTS: Final = {
     "length": "the length does not fit, the checksum does: taken by the checksum",
     "sequence_hex": "the sequence number has hexadecimal digits",
     "receiver_odd": "R has not 1 to 6 hexadecimal digits",
+    "line_missing": "no L in the header",
     "line_empty": "L has no digit",
     "line_odd": "L has more than 6 digits",
     "account_odd": "the account has not 3 to 16 hexadecimal digits",
@@ -70,7 +71,7 @@ BODY: Final = re.compile(
     (?P<echo>                                   # what a reply repeats byte for byte
         [0-9A-Fa-f]{4}
         (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
-        L(?P<line>[0-9A-Fa-f]{0,16})            # some panels send L without a digit
+        (?:L(?P<line>[0-9A-Fa-f]{0,16}))?       # some panels send L without a digit, some diallers none
         (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?  # any length, any sign: the whole of it, or it would be another's
     )
     (?=[\[_]|\Z)
@@ -97,7 +98,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     sequence: str
     receiver: str | None = None
     """None where R was not sent; R is optional."""
-    line: str = "0"
+    line: str | None = "0"
+    """None where L was not sent, though it should be."""
     account: str
     data: str = ""
     """What stands between the brackets, the inner account included; encrypted and not opened: its hexadecimal text."""
@@ -105,6 +107,13 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     """As sent, but for the value of K: a key is never shown."""
     timestamp: datetime | None = None
     """UTC; None where it was not sent or is no time."""
+
+    @property
+    def echo(self) -> str:
+        """What an answer repeats byte for byte."""
+        receiver = "" if self.receiver is None else f"R{self.receiver}"
+        line = "" if self.line is None else f"L{self.line}"
+        return f"{self.sequence}{receiver}{line}#{self.account}"
 
 
 def text(data: bytes) -> tuple[str, tuple[str, ...]]:

@@ -95,7 +95,8 @@ def _body(body: bytes, begin: int, policy: Policy) -> list[Part]:
     parts.append(Part("sequence", begin + at, body[at : at + 4], "the answer repeats it, and so does a retransmission"))
     if match["receiver"] is not None:
         parts.append(part("receiver", "receiver", "", 1))
-    parts.append(part("line", "line", "" if match["line"] else "without a digit", 1))
+    if match["line"] is not None:
+        parts.append(part("line", "line", "" if match["line"] else "without a digit", 1))
     if match["account"] is not None:
         parts.append(part("account", "account", "", 1))
     if match["data"] is not None:

@@ -123,9 +123,9 @@ class Reader:
             if policy is None:
                 raise _Refusal(Reason.UNKNOWN_ACCOUNT, _STRANGER.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if star:
-                opened = self._open(match, policy, binary)
+                opened = self._open(match, policy, binary, dialects)
                 data, inner, blocks, timestamp, rest = opened.data, None, opened.extended, opened.timestamp, ""
-                dialects, key, pad, mark = dialects + opened.dialects, opened.key, opened.pad, opened.mark
+                dialects, key, pad, mark = opened.dialects, opened.key, opened.pad, opened.mark
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if rest or regular is None or (data and inner is None):
@@ -150,8 +150,8 @@ class Reader:
         identity = _identity(f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
         return Message(frame, events, reply, identity, mark, dialects, ahead_s)
 
-    def _open(self, match: re.Match[str], policy: Policy, binary: bool) -> _Opened:  # noqa: FBT001 - passed on
-        """Open an encrypted frame with a key of its account, or refuse it."""
+    def _open(self, match: re.Match[str], policy: Policy, binary: bool, seen: tuple[str, ...]) -> _Opened:  # noqa: FBT001 - passed on
+        """Open an encrypted frame with a key of its account, or refuse it. seen: the dialects around it; each is told once."""
         digits, account, token = match["data"] or "", match["account"] or "", match["id_token"]
         duh = build_reply(b"DUH", match["echo"], binary) if self._rules.undecryptable == "duh" else b""
         if not policy.keys:
@@ -169,7 +169,7 @@ class Reader:
             "pad_odd": content.pad_odd,
             "bracket_in_clear": match.end("data") != len(match.string),
         }
-        dialects += tuple(name for name, departs in asked.items() if departs)
+        dialects = tuple(dict.fromkeys((*seen, *dialects, *(name for name, departs in asked.items() if departs))))
         pad = digits[: 27 if content.pad >= cipher.BLOCK else 11]
         mark = "encrypted with an older key of its account" if place else ""
         return _Opened(data, blocks, timestamp, dialects, policy.keys[place], pad, mark)
@@ -207,7 +207,7 @@ class Reader:
         self,
         token: str,
         receiver: str | None,
-        line: str,
+        line: str | None,
         account: str,
         data: str,
         inner: str | None,
@@ -246,7 +246,7 @@ class Reader:
 
 
 def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
-    token: str, echo: str, receiver: str | None, line: str, account: str, data: str, rest: str
+    token: str, echo: str, receiver: str | None, line: str | None, account: str, data: str, rest: str
 ) -> tuple[str, ...]:
     """Name what departs from the standard in the fields."""
     inner, bar, _ = data.partition("|")
@@ -255,8 +255,9 @@ def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
     asked = {
         "sequence_hex": not echo[:4].isdigit(),
         "receiver_odd": receiver is not None and not 0 < len(receiver) < 7,  # noqa: PLR2004 - digits, by the standard
-        "line_empty": not line,
-        "line_odd": len(line) > 6,  # noqa: PLR2004 - digits, by the standard
+        "line_missing": line is None,
+        "line_empty": line == "",
+        "line_odd": line is not None and len(line) > 6,  # noqa: PLR2004 - digits, by the standard
         "account_missing": not account,
         "account_odd": account and _ACCOUNT.fullmatch(account) is None,
         "inner_account_missing": has_inner and missing,

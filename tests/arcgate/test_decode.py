@@ -132,6 +132,20 @@ def test_without_the_key_it_says_what_can_be_read_and_with_the_wrong_notation_wh
     assert '"ascii:..."' in told["error"]["message"]
 
 
+def test_an_hour_that_comes_twice_is_the_one_that_was_meant() -> None:
+    """On 25 October the clocks of Paris go from 3 h back to 2 h: 02:30 is 00:30 UTC, and 01:30 UTC again."""
+    told_at = datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
+    frame = dc09.build(msgspec.structs.replace(sia("1234", "Nri1/BA5"), timestamp=told_at), key=KEY)
+    for now in ("2026-10-25T00:30:00+00:00", "2026-10-25T01:30:00+00:00"):
+        (told,) = decode(escape(frame), "--key", f"hex:{KEY.hex()}", "--time-zone", "Europe/Paris", "--now", now)
+        assert (told["ahead_s"], datetime.fromisoformat(told["frame"]["timestamp"])) == (0, datetime.fromisoformat(now))
+
+
+def test_where_nothing_came_it_says_so() -> None:
+    done = CliRunner().invoke(app, ["decode"], input=b"")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "0 frames, 0 refused\n")
+
+
 def test_a_wrong_time_says_by_how_much_and_that_now_may_be_another() -> None:
     (told,) = decode(escape(SEALED), "--key", f"ascii:{KEY.decode()}", refused=True)
     assert told["error"]["reason"] == "old_time"

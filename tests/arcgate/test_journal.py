@@ -6,7 +6,10 @@ import sqlite3
 from asyncio import create_subprocess_exec
 from asyncio.subprocess import PIPE
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from protocols import dc09
 from receiver.config import Guarantees
@@ -43,6 +46,14 @@ async def test_entries_are_listed_from_a_position_or_the_last_ones_and_followed(
     assert json.loads(await following.stdout.readline())["position"] == 6
     following.terminate()
     await following.wait()
+
+
+async def test_what_was_wrong_with_a_frame_that_was_taken_all_the_same_is_listed(gateway: Gateway) -> None:
+    late = msgspec.structs.replace(sia("1234", "Nri1/BA5"), timestamp=datetime(2026, 1, 1, tzinfo=UTC))
+    await gateway.send(late)
+    marked = gateway.told("journal", "list")[0]["mark"]
+    assert marked.startswith("the panel's clock is ")
+    assert f"BA, {marked}" in " ".join(gateway.arcgate("journal", "list").stdout.split())
 
 
 async def test_one_flipped_byte_is_found_and_its_entry_named(gateway: Gateway) -> None:

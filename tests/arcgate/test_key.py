@@ -1,5 +1,7 @@
 """A key on the command line: both notations, the prompt, and what is said where it is none."""
 
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -16,6 +18,16 @@ def test_both_notations_are_read() -> None:
     assert other_notation(f"ascii:{DIGITS}") == ("hex", bytes.fromhex(DIGITS))
     assert other_notation("ascii:sixteen letters!") is None
     assert other_notation("credential:x") is None
+
+
+def test_a_file_is_named_wherever_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "panel-0042"
+    file.write_text(f"hex:{DIGITS}\n")
+    file.chmod(0o600)
+    assert read_key(f"credential:{file}") == bytes.fromhex(DIGITS)
+    file.chmod(0o644)
+    with pytest.raises(typer.BadParameter, match="others may read it"):
+        read_key(f"credential:{file}")
 
 
 @pytest.mark.parametrize(

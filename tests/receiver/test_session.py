@@ -146,6 +146,20 @@ async def test_a_refusal_is_logged_once_a_minute_for_each_reason_and_the_rest_is
     assert door.listener.counts["rejected_crc"] == 100
 
 
+async def test_each_other_protocol_of_an_address_is_named_once_a_minute(door: Door) -> None:
+    """Behind one address a scanner must not hide the panel that is set to something else."""
+    scanner, galaxy = b"GET / HTTP/1.1\r\n\r\n", b"F#001234\r\n"
+    with capture_logs() as logs:
+        for data in (scanner, galaxy, scanner):
+            panel = await door.panel()
+            panel.send(data)
+            panel.close()
+            await until(lambda: not door.listener.connections)
+        door.listener.intake.lines.flush()
+    assert [line["error"].message[:5] for line in logs if line["event"] == "frame_rejected"] == ["HTTP:", "raw S"]
+    assert [line["cause"] for line in logs if line["event"] == "lines_not_logged"] == ["foreign: HTTP"]
+
+
 async def test_only_the_first_link_test_of_a_connection_is_logged(door: Door) -> None:
     with capture_logs() as logs:
         panel = await door.panel()

@@ -1,6 +1,7 @@
 """UDP over real sockets: who is answered, from where, when, with how much; and a flood that costs others nothing."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +12,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from protocols.dc09 import Frame, build
+from protocols.dc09.frame import wrap
+from protocols.link import Policy
 from receiver.config import Listener
 from receiver.conversation import UNANSWERED_MAX
 from receiver.journal import Journal
@@ -175,18 +178,36 @@ async def test_half_a_frame_has_no_other_half(port: UdpListener, panel: Panel) -
     assert {line["error"].reason for line in logs if line["event"] == "frame_rejected"} >= {"malformed", "noise", "crc"}
 
 
-async def test_an_answer_longer_than_what_asked_for_it_is_not_sent(port: UdpListener, panel: Panel, state_dir: Path) -> None:
-    short = b"\n%04X%04X%b\r"
-    body = b'"X"0001L0#1234'
-    from fastcrc.crc16 import arc  # noqa: PLC0415 - for this frame alone, which `build` does not make
+KEY = b"Example, 16 char"
 
-    with capture_logs() as logs:
-        panel.send(short % (arc(body), len(body), body), short % (arc(body), len(body), body))
-        await until(lambda: port.counts["answers_too_long"] == 2)
-        panel.send(build(Frame(id_token="UNKNOWN", sequence="0002", account="1234")))
-        assert await panel.reply() == ack(2, word="DUH")
-    assert [line["event"] for line in logs].count("answer_withheld") == 1
-    assert len(stored(state_dir)) == 3
+
+@pytest.mark.parametrize(
+    ("policy", "frame", "answer"),
+    [
+        (Policy(time="enforce_plain"), wrap(b'"X"0000#1'), rb"NAK"),
+        (Policy(time="enforce_plain"), wrap(b'"X"0000#1', binary=True) * 20, rb"(.+NAK.+\r){20}"),
+        (Policy(), wrap(b'"X"0000L0#1'), rb"DUH"),
+        (
+            Policy(keys=(KEY,), time="ignore"),
+            build(Frame(id_token="NULL", sequence="0001", line=None, account="1"), key=KEY),
+            rb"\*ACK",
+        ),
+    ],
+    ids=["nak", "many", "duh", "encrypted"],
+)
+async def test_an_answer_may_be_longer_than_its_frame_but_not_by_much(
+    journal: Journal, policy: Policy, frame: bytes, answer: bytes
+) -> None:
+    """A panel that waits for its NAK, or sends no time, is answered; who forges a sender gains nothing by it."""
+    listener = UdpListener(udp(), intake(journal), lambda *_: policy)
+    await listener.open()
+    panel = Panel(place(listener))
+    panel.send(frame)
+    reply = await panel.reply()
+    await listener.closed()
+    panel.socket.close()
+    assert re.search(answer, reply, re.DOTALL)
+    assert len(frame) < len(reply) < 3 * len(frame)
 
 
 async def test_who_is_of_no_network_that_is_let_in_is_not_heard(open_port: OpenPort, state_dir: Path) -> None:

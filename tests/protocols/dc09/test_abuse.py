@@ -86,7 +86,7 @@ PROBES: list[Probe] = [
     ("a key, encrypted", build(frame(extended=(("K", SECRET),)), key=KEY), KEYED, {}, "message", b"*ACK", 1),
     ("a key for content", build(frame(data=f"K{SECRET}")), USUAL, {}, "message", ACK, 1),
     ("no sequence", plain(f'"SIA-DCS"L0#1234[{DATA}]'), USUAL, {}, "malformed", NO, 0),
-    ("no L", plain(f'"SIA-DCS"0001#1234[{DATA}]'), USUAL, {}, "malformed", NO, 0),
+    ("no L, strict", plain(f'"SIA-DCS"0001#1234[{DATA}]'), USUAL, {"strict": True}, "dialect", NO, 1),
     ("an account of 40 signs", plain(f'"SIA-DCS"0001L0#{"1" * 40}[{DATA}]'), USUAL, {}, "malformed", NO, 0),
     (
         "an account with a quote in it",

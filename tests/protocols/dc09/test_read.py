@@ -96,6 +96,12 @@ def test_a_strict_listener_names_each_dialect_it_refuses() -> None:
     assert isinstance(taken, Message), "what follows a frame is no ground to refuse it"
 
 
+def test_a_dialect_that_is_seen_inside_and_outside_is_one() -> None:
+    (item,) = receive(build(FRAME, key=NEW, dialect="lower_case_hex"), policy=Policy(keys=(NEW,)))
+    assert isinstance(item, Message)
+    assert item.dialects == ("lower_case_hex",)
+
+
 def test_the_panels_own_time_is_read_in_its_zone() -> None:
 
     frame = Frame(
