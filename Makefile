@@ -29,7 +29,7 @@ run: setup
 test: setup
 	@./.ci/run all
 
-# A thousand kills, half an hour; what fails prints the ARCGATE_SEED and ARCGATE_KILLS that show it again.
+# A thousand kills, an hour; what fails prints the ARCGATE_SEED and ARCGATE_KILLS that show it again.
 soak: export ARCGATE_KILLS ?= 1000
 soak: setup
 	@$(BIN)/pytest -v -s --override-ini tmp_path_retention_policy=failed tests/acceptance/test_soak.py

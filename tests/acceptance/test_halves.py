@@ -17,7 +17,7 @@ async def test_dispatch_is_killed_and_restarted_while_receive_goes_on(tmp_path: 
         receive.start("receive")
         panels = Panels(30, 9)
         load = asyncio.create_task(panels.report(await receive.address()))
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.sleep(0.5)
             valkeys = dispatch.valkeys()
             dispatch.stop(signal.SIGKILL)

@@ -162,4 +162,4 @@ class Machine(RuleBasedStateMachine):
 
 def test_a_ledger_is_a_list_that_survives(tmp_path: Path) -> None:
     Machine.home = tmp_path
-    run_state_machine_as_test(Machine, settings=settings(max_examples=20, stateful_step_count=15, deadline=None))
+    run_state_machine_as_test(Machine, settings=settings(max_examples=12, stateful_step_count=15, deadline=None))
