@@ -111,8 +111,9 @@ class AccountIndex:
         without them, if it is then one account's alone.
         """
         number = account.upper()
-        found = self._find(listener, receiver, line, number)
-        if found is not None or len(number) <= PANEL_DIGITS or number[0] != "0":
+        # On the way of each frame: an account with one entry, or none, costs one look
+        found = self._find(listener, receiver, line, number) if number in self._placed else self._anywhere.get(number)
+        if found is not None or number[:1] != "0" or len(number) <= PANEL_DIGITS:
             return found
         shorter = (number[n:] for n in range(1, len(number) - len(number.lstrip("0")) + 1))
         unpadded = {position for each in shorter if (position := self._find(listener, receiver, line, each)) is not None}

@@ -20,7 +20,9 @@ class Session(Conversation, asyncio.Protocol):
     ) -> None:
         """Share `intake` with the listener's other sessions."""
         super().__init__(link, intake)
-        self._lines = link if isinstance(link, LineLink) else None
+        if isinstance(link, LineLink):
+            self._lines = link
+            self.read = self._read_lines  # type: ignore[method-assign] # so that it costs the other links nothing
         self._silence: asyncio.TimerHandle | None = None
         self._on_begin, self._on_end = on_begin, on_end
         self._deaf = False
@@ -41,18 +43,16 @@ class Session(Conversation, asyncio.Protocol):
         """Have it read at the end of this turn."""
         self._intake.add(self, data)
 
-    def read(self, data: bytes, now: datetime) -> list[Received]:
-        """Say what frames this data completed; a line that has lost its end is completed by silence."""
+    def _read_lines(self, data: bytes, now: datetime) -> list[Received]:
+        """Do as `read` does; a line that has lost its end is completed by silence."""
         received = super().read(data, now)
-        if self._lines:
-            if self._silence:
-                self._silence.cancel()
-            self._silence = asyncio.get_running_loop().call_later(QUIET_S, self._hear_silence) if self._lines.unsettled else None
+        if self._silence:
+            self._silence.cancel()
+        self._silence = asyncio.get_running_loop().call_later(QUIET_S, self._hear_silence) if self._lines.unsettled else None
         return received
 
     def _hear_silence(self) -> None:
         now = datetime.now(UTC)
-        assert self._lines
         if (received := self._lines.settle(now)) and (answer := self.take(received, now)):
             self.send(*answer)
 
