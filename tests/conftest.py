@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from protocols import dc09
 from receiver import status
 
 ARCGATE = Path(sys.executable).with_name("arcgate")
 """As `make setup` installed it."""
+settings.register_profile("suite", max_examples=50, deadline=None)
+settings.load_profile("suite")  # a time says nothing on a busy machine
+
 READY_S_MAX = 20.0
 STOP_S_MAX = 10.0
 

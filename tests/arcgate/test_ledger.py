@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from arcgate.__main__ import app
 from dispatch.alarm_queue import AlarmQueue, connect
 from receiver.config import Guarantees
 from receiver.ledger import Ledger, LedgerReader, Tombstone
@@ -76,10 +78,10 @@ class Centre:
         asyncio.run(feed())
 
     def verify(self, *words: str, what: str = "journal") -> dict[str, Any]:
-        """What `verify --json` tells; its exit code and its message fit."""
-        done = run_arcgate(what, "verify", "--json", *words, "--config", self.home / "arcgate.toml")
+        """What `verify --json` tells, in this process; its exit code and its message fit."""
+        done = CliRunner().invoke(app, [what, "verify", "--json", *words, "--config", str(self.home / "arcgate.toml")])
         told: dict[str, Any] = json.loads(done.stdout)
-        assert done.returncode == (0 if told["ok"] else 1)
+        assert done.exit_code == (0 if told["ok"] else 1)
         assert (told["error"] or "") == done.stderr.strip()
         return told
 
