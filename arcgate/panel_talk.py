@@ -66,7 +66,7 @@ class Panel:
         took_ms = round((time.perf_counter() - begun) * 1000, 3)
         if not reply:
             return Trip(sent, b"", None, NO_REPLY), None
-        if not self._key and reply == build_reply(b"ACK", frame.echo):  # nearly always, and ten times faster than reading it
+        if not self._key and reply == build_reply("ACK", frame.echo):  # nearly always, and ten times faster than reading it
             return Trip(sent, reply, took_ms, None), None
         answer = read_reply(reply, self._key)
         return Trip(sent, reply, took_ms, judge(frame, answer)), answer

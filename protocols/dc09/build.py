@@ -10,20 +10,17 @@ What is sent: a receiver's answers, and a panel's frames with all their dialects
 from datetime import datetime
 from typing import Literal
 
-from fastcrc.crc16 import arc
-
 from protocols.dc09 import cipher
 from protocols.dc09.frame import Dialect, Frame, stamp, wrap
 
 
-def build_reply(id_token: bytes, echo: str, binary: bool = False) -> bytes:  # noqa: FBT001, FBT002 - on the way of each frame a keyword costs
+def build_reply(id_token: str, echo: str, binary: bool = False) -> bytes:  # noqa: FBT001, FBT002 - on the way of each frame a keyword costs
     """
     Return a plain answer: it repeats sequence, R, L and account byte for byte [SIA DC-09-2013, 5.5.3.1].
 
     binary: whether the frame had a binary checksum; it is answered in kind.
     """
-    body = b'"' + id_token + b'"' + echo.encode() + b"[]"
-    return wrap(body, binary=True) if binary else b"\n%04X%04X" % (arc(body), len(body)) + body + b"\r"
+    return wrap(f'"{id_token}"{echo}[]'.encode(), binary)
 
 
 def build_sealed_ack(echo: str, key: bytes, pad: str, now: datetime, *, binary: bool = False) -> bytes:
@@ -33,7 +30,7 @@ def build_sealed_ack(echo: str, key: bytes, pad: str, now: datetime, *, binary: 
     pad: its first signs are the answer's pad; the frame's own ciphertext serves, which is as good as random and never the same.
     """
     content = cipher.encrypt(key, f"]{stamp(now)}".encode(), pad.encode())
-    return wrap(f'"*ACK"{echo}[{content}'.encode(), binary=binary)
+    return wrap(f'"*ACK"{echo}[{content}'.encode(), binary)
 
 
 def build_nak(now: datetime, spelling: Literal["A0", "#0"] = "A0", *, binary: bool = False) -> bytes:

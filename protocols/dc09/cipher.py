@@ -10,6 +10,7 @@ where the content ends in a bracket and a time, as it must.
 """
 
 import re
+from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Final
@@ -31,8 +32,11 @@ _CONTENT: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_USUAL: Final = re.compile(
+    rb"([^|\[\]]*)(?:\|([^\]]+))?\]((?:\[[^\]]*\])*)_([0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})"
+)
+"""As the standard wants it: pad, data, extended, timestamp."""
 _TIME: Final = re.compile(rb"_[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
-_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _READABLE: Final = re.compile(rb"#[ -~\x80-\xFF]*\|[ -~\x80-\xFF]*")
 
 
@@ -49,22 +53,40 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     """Whether the pad held a sign that ends it."""
 
 
-@lru_cache(maxsize=4096)
-def _cipher(key: bytes) -> Cipher[CBC]:
-    """Make it once a key: that is most of what a short frame costs."""
-    return Cipher(AES(key), CBC(_IV))
+class _Cbc:
+    """AES-CBC of one key, made ready once: that is most of what a short frame costs. Not to be shared by threads."""
+
+    def __init__(self, key: bytes) -> None:
+        cipher = Cipher(AES(key), CBC(_IV))
+        self._encryptor, self._decryptor = cipher.encryptor(), cipher.decryptor()
+        self._before = int.from_bytes(_IV)
+
+    def decrypt(self, ciphertext: bytes) -> bytes:
+        # A block is mixed with the ciphertext before it: so the IV goes ahead as ciphertext, and what came before is forgotten
+        return self._decryptor.update(_IV + ciphertext)[BLOCK:]
+
+    def encrypt(self, content: bytes) -> bytes:
+        # The same the other way: the first block is mixed with the last ciphertext twice, which is not at all
+        first = int.from_bytes(content[:BLOCK]) ^ self._before
+        ciphertext = self._encryptor.update(first.to_bytes(BLOCK) + content[BLOCK:])
+        self._before = int.from_bytes(ciphertext[-BLOCK:])
+        return ciphertext
+
+
+_cbc: Final = lru_cache(maxsize=4096)(_Cbc)
 
 
 def decrypt(key: bytes, ciphertext: bytes) -> bytes:
     """Return the plain bytes of whole blocks. key: 16, 24 or 32 bytes."""
-    return _cipher(key).decryptor().update(ciphertext)
+    assert not len(ciphertext) % BLOCK
+    return _cbc(key).decrypt(ciphertext)
 
 
 def encrypt(key: bytes, content: bytes, pad: bytes) -> str:
     """Return the upper-case hexadecimal of pad and content; the pad is repeated until the blocks are full."""
     count = len(pad) + -(len(pad) + len(content)) % BLOCK
-    filled = (pad or b"0") * (count // len(pad or b"0") + 1)
-    return _cipher(key).encryptor().update(filled[:count] + content).hex().upper()
+    filled = pad if len(pad) == count else ((pad or b"0") * (count // len(pad or b"0") + 1))[:count]
+    return _cbc(key).encrypt(filled + content).hex().upper() if filled or content else ""
 
 
 def unseal(key: bytes, ciphertext: bytes, account: bytes, *, empty: bool) -> Content | None:
@@ -74,7 +96,17 @@ def unseal(key: bytes, ciphertext: bytes, account: bytes, *, empty: bool) -> Con
     account: that of the header. empty: whether a content without data and time is believed: that is little to tell a right key
     by, for a wrong one passes once in 256.
     """
-    plain = decrypt(key, ciphertext).rstrip(b"\0")
+    plain = decrypt(key, ciphertext)
+    usual = _USUAL.fullmatch(plain)
+    if usual is not None:
+        pad, data, extended, timestamp = usual.groups()
+        if data.startswith(b"#%b|" % account) if data else b"|" not in plain:
+            return Content(data or b"", extended, timestamp, len(pad))
+    return _unseal_odd(plain.rstrip(b"\0"), account, empty=empty)
+
+
+def _unseal_odd(plain: bytes, account: bytes, *, empty: bool) -> Content | None:
+    """Read a content that is not by the standard: without a time, with a pad that holds its own end, or with NUL behind it."""
     timed = _TIME.fullmatch(plain, max(0, len(plain) - 20)) is not None
     match = _CONTENT.fullmatch(plain)
     inner = plain.find(b"|#%b|" % account)
@@ -99,9 +131,10 @@ def unseal_by(keys: Sequence[bytes], digits: str, account: str, *, empty: bool) 
     """
     if not digits or len(digits) % (2 * BLOCK):
         raise ValueError(f"the ciphertext has {len(digits)} digits, which is no multiple of {2 * BLOCK}: was it cut?")
-    if _HEX.fullmatch(digits) is None:
-        raise ValueError("the ciphertext is not hexadecimal: is it another cipher's, or Base64?")
-    ciphertext = bytes.fromhex(digits)
+    try:
+        ciphertext = unhexlify(digits)
+    except ValueError:
+        raise ValueError("the ciphertext is not hexadecimal: is it another cipher's, or Base64?") from None
     for place, key in enumerate(keys):
         if content := unseal(key, ciphertext, account.encode(), empty=empty):
             return place, content

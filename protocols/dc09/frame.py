@@ -64,10 +64,27 @@ HEADER_BEGUN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_TAIL: Final = r"""
+    (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?[^\]]*)\]?
+       (?P<extended>(?:\[[^\]]*\])*)
+    )?
+    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})\Z)?
+    (?P<rest>.*)                                # what is no time, too
+"""
+_FLAGS: Final = re.VERBOSE | re.DOTALL | re.ASCII
+STRICT_BODY: Final = re.compile(
+    r"""
+    "(?P<star>\*?)(?P<id_token>[^"]{1,20})"
+    (?P<echo>[0-9]{4}(?:R(?P<receiver>[0-9A-Fa-f]{1,6}))?L(?P<line>[0-9A-Fa-f]{1,6})\#(?P<account>[0-9A-Fa-f]{3,16}))
+    (?=\[)
+    """
+    + _TAIL,
+    _FLAGS,
+)
+"""A body whose header is as the standard wants it. Groups as in BODY."""
 BODY: Final = re.compile(
     r"""
     "(?P<star>\*?)(?P<id_token>[^"]{1,20})"
-    (?P<regular>(?=[0-9]{4}(?:R[0-9A-Fa-f]{1,6})?L[0-9A-Fa-f]{1,6}\#[0-9A-Fa-f]{3,16}\[))?     # by the standard
     (?P<echo>                                   # what a reply repeats byte for byte
         [0-9A-Fa-f]{4}
         (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
@@ -75,13 +92,9 @@ BODY: Final = re.compile(
         (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?  # any length, any sign: the whole of it, or it would be another's
     )
     (?=[\[_]|\Z)
-    (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?[^\]]*)\]?
-       (?P<extended>(?:\[[^\]]*\])*)
-    )?
-    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})\Z)?
-    (?P<rest>.*)                                # what is no time, too
-    """,
-    re.VERBOSE | re.DOTALL | re.ASCII,
+    """
+    + _TAIL,
+    _FLAGS,
 )
 PAIR: Final = re.compile(r"\[(\$?[^\]]?)([^\]]*)\]")
 """One extended block: id and value."""
@@ -157,12 +170,13 @@ def _utc(timestamp: str) -> datetime | None:
         return None
 
 
+@lru_cache(maxsize=16)
 def stamp(at: datetime) -> str:
-    """Write a time as DC-09 does, in UTC: the inverse of `moment`, with the underscore."""
+    """Write a time as DC-09 does, in UTC: the inverse of `moment`, with the underscore. All answers of one turn have the same."""
     return at.astimezone(UTC).strftime("_%H:%M:%S,%m-%d-%Y")
 
 
-def wrap(body: bytes, *, binary: bool = False) -> bytes:
+def wrap(body: bytes, binary: bool = False) -> bytes:  # noqa: FBT001, FBT002 - on the way of each frame a keyword costs
     """Put LF, checksum, length and CR around a body; binary: the checksum as two raw bytes."""
     if binary:
         return b"\n%b%04X%b\r" % (arc(body).to_bytes(2), len(body), body)

@@ -21,6 +21,7 @@ from protocols.dc09.read import Reader, Rules
 from protocols.errors import FrameError, Reason
 from protocols.link import Policies, Received, Rejected
 
+_LF: Final = 0x0A
 _CR: Final = 0x0D
 _NOISE_KEPT: Final = 256
 """So many bytes of noise are shown; the rest is counted."""
@@ -43,6 +44,9 @@ class Dc09Link:
 
     def receive(self, data: bytes, now: datetime) -> list[Received]:
         """Take what was read, and say what it completed. See `protocols.link.Link`."""
+        if not self._pending and not self._noise and _is_usual(data):
+            self.noise_bytes = 0
+            return [self._reader.read(data, data[9:-1], now)]
         self.noise_bytes += len(data)
         buffer, self._pending = self._pending + data if self._pending else data, b""
         scanned, self._scanned = self._scanned, 0
@@ -50,16 +54,9 @@ class Dc09Link:
         position = 0
         while header := STRICT_HEADER.match(buffer, position) or HEADER.search(buffer, position):
             start, body = header.start(), header.end() - 1
-            crc, length = header.groups()
-            end: int | None = body + int(length, 16)
+            end: int | None = body + int(header[2], 16)
             if buffer.find(b"\r", body) != end or buffer.find(b"\n", body, end) >= 0:  # nearly never
                 end, scanned = _find_end(buffer, header, scanned), 0
-            elif header.re is STRICT_HEADER and end + 1 == len(buffer) and not self._noise:  # nearly always: by the standard
-                content = buffer[body:end]
-                if b"%04X" % arc(content) == crc and b"[K" not in content:
-                    self.noise_bytes = 0
-                    received.append(self._reader.read(buffer[start:], content, now))
-                    return received
             if start > position:
                 self._hear_noise(buffer[position:start])
             if end is None and len(buffer) < start + FRAME_BYTES_MAX:
@@ -136,6 +133,21 @@ class Dc09Link:
         if b"[K" in body:
             frame, body = hide_key(frame), hide_key(body)
         return self._reader.read(frame, body, now, dialects, binary=binary)
+
+
+def _is_usual(data: bytes) -> bool:
+    """Say whether this is one whole frame by the standard, which it is nearly always; what else there is, `receive` looks for."""
+    body = data[9:-1]
+    return (
+        len(data) <= FRAME_BYTES_MAX
+        and data[1:9] == b"%04X%04X" % (arc(body), len(body))
+        and data[:1] == b"\n"
+        and body[:1] == b'"'
+        and data[-1] == _CR
+        and _CR not in body
+        and _LF not in body
+        and b"[K" not in body
+    )
 
 
 def _header_dialects(header: re.Match[bytes], *, binary: bool) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from protocols import contact_id, sia
 from protocols.dc09 import cipher, clock, extended
 from protocols.dc09.build import build_nak, build_reply, build_sealed_ack
 from protocols.dc09.explain import clear
-from protocols.dc09.frame import BODY, DIALECTS, moment, text
+from protocols.dc09.frame import BODY, DIALECTS, STRICT_BODY, moment, text
 from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
 from protocols.link import LinkTest, Message, Policies, Policy, Received, Rejected
@@ -111,10 +111,10 @@ class Reader:
             string = body.decode()
         except UnicodeDecodeError:
             string, dialects = text(body)[0], (*dialects, "cp1252")
-        match = BODY.match(string)
+        match = STRICT_BODY.match(string) or BODY.match(string)
         if match is None:
             return Rejected(frame, FrameError(Reason.MALFORMED, _HEADER.format(string[:40])))
-        star, token, regular, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
+        star, token, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
         if token in ANSWERS:
             return Rejected(frame, FrameError(Reason.ANSWER, _ANSWER.format(token)))
         account, data, mark, key, pad, ahead_s = account or "", data or "", "", b"", "", None
@@ -124,11 +124,14 @@ class Reader:
                 raise _Refusal(Reason.UNKNOWN_ACCOUNT, _STRANGER.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if star:
                 opened = self._open(match, policy, binary, dialects)
-                data, inner, blocks, timestamp, rest = opened.data, None, opened.extended, opened.timestamp, ""
+                data, blocks, timestamp, rest = opened.data, opened.extended, opened.timestamp, ""
                 dialects, key, pad, mark = opened.dialects, opened.key, opened.pad, opened.mark
+                inner = f"#{account}|"
+                if not data.startswith(inner):
+                    inner = None
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
-            if rest or regular is None or (data and inner is None):
+            if rest or match.re is not STRICT_BODY or (data and inner is None):
                 if rest[:1] == "_":
                     timestamp, rest = rest[1:], ""
                 dialects += _departures(token, echo, receiver, line, account, data, rest)
@@ -141,10 +144,10 @@ class Reader:
                 ahead_s, trouble = self._check_time(timestamp, star, policy, events, now, binary)
                 mark = f"{trouble}; {mark}" if trouble and mark else trouble or mark
             if token not in REPORTS and token not in LINK_TESTS:
-                raise _Refusal(Reason.UNKNOWN_TOKEN, _TOKEN.format(token), build_reply(b"DUH", echo, binary))  # noqa: TRY301 - the way out
+                raise _Refusal(Reason.UNKNOWN_TOKEN, _TOKEN.format(token), build_reply("DUH", echo, binary))  # noqa: TRY301 - the way out
         except _Refusal as refusal:
             return _refuse(frame, match, refusal, f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
-        reply = build_sealed_ack(echo, key, pad, now, binary=binary) if key else build_reply(b"ACK", echo, binary)
+        reply = build_sealed_ack(echo, key, pad, now, binary=binary) if key else build_reply("ACK", echo, binary)
         if not events:
             return LinkTest(frame, account, reply, receiver, line, mark, dialects, ahead_s)
         identity = _identity(f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
@@ -152,8 +155,9 @@ class Reader:
 
     def _open(self, match: re.Match[str], policy: Policy, binary: bool, seen: tuple[str, ...]) -> _Opened:  # noqa: FBT001 - passed on
         """Open an encrypted frame with a key of its account, or refuse it. seen: the dialects around it; each is told once."""
-        digits, account, token = match["data"] or "", match["account"] or "", match["id_token"]
-        duh = build_reply(b"DUH", match["echo"], binary) if self._rules.undecryptable == "duh" else b""
+        token, echo, account, digits = match.group("id_token", "echo", "account", "data")
+        account, digits = account or "", digits or ""
+        duh = build_reply("DUH", echo, binary) if self._rules.undecryptable == "duh" else b""
         if not policy.keys:
             raise _Refusal(Reason.NO_KEY, _NO_KEY.format(account), duh)
         try:
@@ -163,16 +167,18 @@ class Reader:
         if opened is None:
             raise _Refusal(Reason.WRONG_KEY, _wrong_key(policy.keys, digits, account), duh)
         place, content = opened
-        data, blocks, timestamp, dialects = clear(content)
-        asked = {
-            "lower_case_hex": digits != digits.upper(),
-            "pad_odd": content.pad_odd,
-            "bracket_in_clear": match.end("data") != len(match.string),
-        }
-        dialects = tuple(dict.fromkeys((*seen, *dialects, *(name for name, departs in asked.items() if departs))))
+        data, blocks, timestamp, named = clear(content)
+        dialects = [*seen, *named]
+        if digits != digits.upper():
+            dialects.append("lower_case_hex")
+        if content.pad_odd:
+            dialects.append("pad_odd")
+        if match.end("data") != len(match.string):
+            dialects.append("bracket_in_clear")
         pad = digits[: 27 if content.pad >= cipher.BLOCK else 11]
         mark = "encrypted with an older key of its account" if place else ""
-        return _Opened(data, blocks, timestamp, dialects, policy.keys[place], pad, mark)
+        told = tuple(dict.fromkeys(dialects)) if dialects else ()
+        return _Opened(data, blocks, timestamp, told, policy.keys[place], pad, mark)
 
     def _judge(self, dialects: tuple[str, ...], mark: str) -> str:
         """Refuse a dialect where the listener is strict; else return the mark, with what is worth telling of it."""

@@ -71,7 +71,7 @@ class Panel(asyncio.Protocol):
         sequence = f"{self.sent % 9999 + 1:04}"
         data = f"#{self.account}|Nid{self.sent}/{self._chance.choice(CODES)}{self._chance.randrange(1, 100)}"
         self._frame = build(Frame(id_token="SIA-DCS", sequence=sequence, account=self.account, data=data))
-        self._reply = build_reply(b"ACK", f"{sequence}L0#{self.account}")
+        self._reply = build_reply("ACK", f"{sequence}L0#{self.account}")
         self._transport.write(self._frame)
 
 

@@ -47,7 +47,7 @@ class Panel(asyncio.DatagramProtocol):
                 await asyncio.wait([self.reply], timeout=REPEAT_S)
                 transport.close()
             if self.reply.done():
-                assert build_reply(b"ACK", f"{sequence:04}L0#{account}") == self.reply.result()
+                assert build_reply("ACK", f"{sequence:04}L0#{account}") == self.reply.result()
                 self.acknowledged.append(frame)
 
     def datagram_received(self, data: bytes, _sender: object) -> None:

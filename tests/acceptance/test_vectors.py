@@ -43,7 +43,7 @@ class Wire:
         self._tests += 1
         sequence = f"{self._tests:04}"
         writer.write(build(Frame(id_token="NULL", sequence=sequence, account="7777")))
-        end = build_reply(b"ACK", f"{sequence}L0#7777")
+        end = build_reply("ACK", f"{sequence}L0#7777")
         return (await asyncio.wait_for(reader.readuntil(end), 5)).removesuffix(end)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ async def test_every_stream_is_answered_however_it_was_cut(wire: Wire) -> None:
     for row in STREAMS:
         frames = [unescape(frame) for frame in row["frames"]]
         expected = b"".join(
-            build_reply(b"ACK", frame[frame.index(b'"', 3) :].split(b'"')[2].partition(b"[")[0].decode(), frame[7:8] == b'"')
+            build_reply("ACK", frame[frame.index(b'"', 3) :].split(b'"')[2].partition(b"[")[0].decode(), frame[7:8] == b'"')
             for frame in frames
             if not frame.startswith(b"\n0000")
         )

@@ -173,7 +173,7 @@ def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -
     """A capture's own time counts, and the receiver's answers in it are no refusals."""
     kept = tmp_path / "panel.log"
     line = json.dumps({"received_at": "2026-11-22T13:00:04Z", "frame": SEALED.decode("latin-1")})
-    kept.write_text(f"{line}\n{BURGLARY}\n{escape(dc09.build_reply(b'ACK', '0001L0#0123'))}\n")
+    kept.write_text(f"{line}\n{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
     told = decode("--file", kept, "--key", f"ascii:{KEY.decode()}", refused=True)
     assert [(row["peer"], row["received"]) for row in told] == [
         ("line 1", "message"),
@@ -184,7 +184,7 @@ def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -
     assert told[1]["error"]["reason"] == "plain"
     told = decode("--file", kept, "--account", "1234", "--key", f"ascii:{KEY.decode()}")
     assert len(told) == 1
-    kept.write_text(f"{BURGLARY}\n{escape(dc09.build_reply(b'ACK', '0001L0#0123'))}\n")
+    kept.write_text(f"{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
     done = run_arcgate("decode", "--file", kept)
     assert done.returncode == 0
     assert done.stderr == "2 frames, 0 refused\n"

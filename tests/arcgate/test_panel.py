@@ -76,7 +76,7 @@ def sent(*words: object) -> list[dict[str, Any]]:
 
 
 def test_each_answer_that_is_no_ack_is_told_in_words() -> None:
-    duh, wrong_sequence = dc09.build_reply(b"DUH", "0001L0#1234"), dc09.build_reply(b"ACK", "0009L0#1234")
+    duh, wrong_sequence = dc09.build_reply("DUH", "0001L0#1234"), dc09.build_reply("ACK", "0009L0#1234")
     with answering(duh, wrong_sequence, b"\n00000012" + wrong_sequence[9:], b"OK\r\n") as to:
         panel = ("panel", "send", "--to", to, "--account", "1234", "--code", "BA")
         done = run_arcgate(*panel, "--count", "11", "--timeout", "0.5")
@@ -93,7 +93,7 @@ def test_each_answer_that_is_no_ack_is_told_in_words() -> None:
 
 
 def nak(at: datetime) -> bytes:
-    return dc09.build_reply(b"NAK", "0000R0L0A0")[9:-1] + f"_{at:%H:%M:%S,%m-%d-%Y}".encode()
+    return dc09.build_reply("NAK", "0000R0L0A0")[9:-1] + f"_{at:%H:%M:%S,%m-%d-%Y}".encode()
 
 
 def framed(body: bytes) -> bytes:
@@ -102,7 +102,7 @@ def framed(body: bytes) -> bytes:
 
 def test_a_nak_sets_the_clock_and_the_same_sequence_goes_out_again() -> None:
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    with answering(framed(nak(hour_ago)), *(dc09.build_reply(b"ACK", f"000{n}L0#1") for n in (7, 8))) as to:
+    with answering(framed(nak(hour_ago)), *(dc09.build_reply("ACK", f"000{n}L0#1") for n in (7, 8))) as to:
         first, second, summary = sent("panel", "null", "--to", to, "--account", "1", "--sequence", "7", "--count", "2", "--json")
     assert first["ok"]
     assert first["clock_set_s"] == pytest.approx(-3600, abs=60)
@@ -130,7 +130,7 @@ def test_a_datagram_is_answered_by_a_datagram() -> None:
         def serve() -> None:
             frame, peer = receiver.recvfrom(4096)
             assert b'"NULL"0003L0#1[]' in frame
-            receiver.sendto(dc09.build_reply(b"ACK", "0003L0#1"), peer)
+            receiver.sendto(dc09.build_reply("ACK", "0003L0#1"), peer)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -232,7 +232,7 @@ def test_a_closed_port_is_named_with_what_to_do() -> None:
 
 
 def test_speaks_over_ipv6() -> None:
-    with answering(dc09.build_reply(b"ACK", "0001L0#1"), family=socket.AF_INET6) as to:
+    with answering(dc09.build_reply("ACK", "0001L0#1"), family=socket.AF_INET6) as to:
         done = run_arcgate("panel", "null", "--to", to, "--account", "1")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -26,8 +26,8 @@ def plain(text: str) -> bytes:
 
 
 GOOD, SEALED = build(frame()), build(frame(), key=KEY)
-ACK = build_reply(b"ACK", ECHO)
-DUH = build_reply(b"DUH", ECHO)
+ACK = build_reply("ACK", ECHO)
+DUH = build_reply("DUH", ECHO)
 NAK = wrap(b'"NAK"0000R0L0A0[]' + stamp(NOW).encode())
 SECRET = "00112233445566778899AABBCCDDEEFF"
 NO = b""
@@ -94,7 +94,7 @@ PROBES: list[Probe] = [
         USUAL,
         {},
         "message",
-        build_reply(b"ACK", '0001L0#12"34'),
+        build_reply("ACK", '0001L0#12"34'),
         1,
     ),
     ("an account with an LF in it", plain(f'"SIA-DCS"0001L0#12\n34[{DATA}]'), USUAL, {}, "malformed", NO, 0),

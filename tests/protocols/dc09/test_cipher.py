@@ -1,6 +1,7 @@
 """What stands behind the key: pads of every kind, right keys and wrong ones."""
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,19 @@ def test_what_was_sealed_is_opened_whatever_the_pad(key: bytes, pad: bytes, data
     assert opened
     assert (opened.data, opened.extended, opened.timestamp) == (data, extended, TIME[1:])
     assert opened.pad >= len(pad)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(KEYS), st.integers(1, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size=16 * n))))
+)
+def test_a_kept_cipher_remembers_nothing_of_the_frames_before(turns: list[tuple[bytes, bytes]]) -> None:
+    """Each answer and each frame stands alone: CBC from an IV of zeros, as another implementation does it afresh."""
+    for key, content in turns:
+        anew = Cipher(algorithms.AES(key), modes.CBC(bytes(16)))
+        ciphertext = anew.encryptor().update(content)
+        assert sealed(key, content) == ciphertext
+        assert cipher.decrypt(key, ciphertext) == content
+        assert cipher.decrypt(key, content) == anew.decryptor().update(content)
 
 
 @pytest.mark.parametrize("pad", [b"a|b", b"a]b", b"[", b"]]", b"|", b"|x]"])

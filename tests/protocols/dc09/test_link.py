@@ -46,6 +46,16 @@ def without_what_follows(items: list[Received]) -> list[Received]:
     ]
 
 
+@pytest.mark.parametrize("data", [b"\n00000000", b"\n00000000\r", b'\n00000000"', b'\n00000000"\r', b"\n\r", b"\r", b"\n"])
+def test_a_header_with_nothing_behind_it_is_noise_whole_or_cut(data: bytes) -> None:
+    """The checksum and the length of nothing are zeros."""
+    frame = build(Frame(id_token="NULL", sequence="0000", account="1234"))
+    whole, cut = receive(data + frame), receive(*one_by_one(data + frame))
+    assert receive(data) == receive(*one_by_one(data))
+    assert whole == cut
+    assert isinstance(whole[-1], LinkTest)
+
+
 @each_frame
 def test_vector_is_read_as_its_source_says(row: Any) -> None:
     (item,) = receive_row(row, unescape(row["frame"]))
