@@ -14,6 +14,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -39,6 +40,8 @@ LOOK_FOR_ROOM_S: Final = 1.0
 """How often a full disk is looked at."""
 ROOM_BYTES: Final = 1 << 20
 """So much more than `free_bytes_min` must be there before reports are taken again, or it would be full at once."""
+ROOM_S: Final = 0.02
+"""So long there is room where there was: to ask the system lets the loop take the interpreter, and the disk waits for it."""
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -112,6 +115,8 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._batch: list[Report] = []
+        self._room_until = 0.0
+        """By the monotonic clock."""
         self._generation = 0
         """Of batches; one that was chained to what could not be written is of an older one, and is not written either."""
         self._rows: SimpleQueue[tuple[int, list[Row]] | None] = SimpleQueue()
@@ -202,8 +207,11 @@ class Journal:
             self._loop.call_soon_threadsafe(self._fail, error)
 
     def _insert(self, rows: list[Row]) -> int:
-        if free_bytes(self.folder) < self._free_bytes_min:
-            raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
+        now = time.monotonic()
+        if now >= self._room_until:
+            if free_bytes(self.folder) < self._free_bytes_min:
+                raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
+            self._room_until = now + ROOM_S
         return self._ledger.insert(rows)
 
     def _wake(self, position: int) -> None:

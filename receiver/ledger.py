@@ -69,6 +69,8 @@ class Ledger:
             raise LedgerError(f"{self.folder}: digest_key is not the one with which it was written: {todo}")
         self.id = self._segment.id
         self._chained = self._segment.digest
+        self._following = False
+        """Whether the file after this one is begun, and could not be opened yet."""
 
     def _last(self) -> Path:
         """Return the file to be written on, new where there is none."""
@@ -111,9 +113,11 @@ class Ledger:
         segment = self._segment
         following = path_of(self.folder, segment.position + 1)
         due = segment.created_at.date() != now.date() or segment.bytes > self._kept.segment_bytes
-        # Once it is there, it alone is written on, whatever failed then: a position must not be in two files
-        if following != segment.path and (due or following.exists()):
+        if following != segment.path and (due or self._following):
+            # Once it is there, it alone is written on, whatever failed then: a position must not be in two files
+            self._following = True
             self._segment = Segment(create(self.folder, self.id, segment.position + 1, segment.digest, now))
+            self._following = False
             segment.close()
         first = self._segment.position + 1
         self._segment.insert(list(rows))
