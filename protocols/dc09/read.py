@@ -69,6 +69,8 @@ class _Opened(msgspec.Struct, gc=False):
     """What an encrypted frame holds, as text."""
 
     data: str
+    inner: str | None
+    """The account at the head of the data, where it is that of the header."""
     extended: str
     timestamp: str
     dialects: tuple[str, ...]
@@ -124,11 +126,8 @@ class Reader:
                 raise _Refusal(Reason.UNKNOWN_ACCOUNT, _STRANGER.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if star:
                 opened = self._open(match, policy, binary, dialects)
-                data, blocks, timestamp, rest = opened.data, opened.extended, opened.timestamp, ""
+                data, inner, blocks, timestamp, rest = opened.data, opened.inner, opened.extended, opened.timestamp, ""
                 dialects, key, pad, mark = opened.dialects, opened.key, opened.pad, opened.mark
-                inner = f"#{account}|"
-                if not data.startswith(inner):
-                    inner = None
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if rest or match.re is not STRICT_BODY or (data and inner is None):
@@ -177,8 +176,9 @@ class Reader:
             dialects.append("bracket_in_clear")
         pad = digits[: 27 if content.pad >= cipher.BLOCK else 11]
         mark = "encrypted with an older key of its account" if place else ""
+        inner = f"#{account}|"
         told = tuple(dict.fromkeys(dialects)) if dialects else ()
-        return _Opened(data, blocks, timestamp, told, policy.keys[place], pad, mark)
+        return _Opened(data, inner if data.startswith(inner) else None, blocks, timestamp, told, policy.keys[place], pad, mark)
 
     def _judge(self, dialects: tuple[str, ...], mark: str) -> str:
         """Refuse a dialect where the listener is strict; else return the mark, with what is worth telling of it."""
