@@ -20,7 +20,7 @@ from protocols.dc09.build import build_nak, build_reply, build_sealed_ack
 from protocols.dc09.explain import clear
 from protocols.dc09.frame import BODY, DIALECTS, STRICT_BODY, moment, text
 from protocols.errors import FrameError, Reason
-from protocols.event import Category, Event, Format, Qualifier
+from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from protocols.link import LinkTest, Message, Policies, Policy, Received, Rejected
 
 LINK_TESTS: Final = frozenset({"NULL", "XNM"})
@@ -115,7 +115,7 @@ class Reader:
             string, dialects = text(body)[0], (*dialects, "cp1252")
         match = STRICT_BODY.match(string) or BODY.match(string)
         if match is None:
-            return Rejected(frame, FrameError(Reason.MALFORMED, _HEADER.format(string[:40])))
+            return _unreadable(frame, string)
         star, token, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
         if token in ANSWERS:
             return Rejected(frame, FrameError(Reason.ANSWER, _ANSWER.format(token)))
@@ -296,6 +296,20 @@ def _refuse(frame: bytes, match: re.Match[str], refusal: _Refusal, content: str)
     place = (match["receiver"], match["line"])
     event = Event(account, Format.ARCGATE, code, Qualifier.NEW, Category.GENERATED, *place, text=told)
     return Rejected(frame, error, refusal.reply, (event, *refusal.events), _identity(f"{error.reason}:{content}"))
+
+
+def _unreadable(frame: bytes, body: str) -> Rejected:
+    """Refuse a frame whose checksum fits and whose header says of nobody we know: it may be a hold-up, so the centre is told."""
+    error = FrameError(Reason.MALFORMED, _HEADER.format(body[:40]))
+    event = Event(
+        CENTRE,
+        Format.ARCGATE,
+        "refused_malformed",
+        Qualifier.NEW,
+        Category.GENERATED,
+        text=f"A report is refused: {error.message}",
+    )
+    return Rejected(frame, error, b"", (event,), _identity(body))
 
 
 def _identity(content: str) -> str:

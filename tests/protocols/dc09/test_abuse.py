@@ -7,6 +7,7 @@ import pytest
 
 from protocols.dc09 import Frame, build, build_reply
 from protocols.dc09.frame import stamp, wrap
+from protocols.event import CENTRE, Category
 from protocols.link import LinkTest, Message, Policy, Received, Rejected
 from tests.protocols.dc09.vectors import NOW, receive
 
@@ -70,7 +71,7 @@ PROBES: list[Probe] = [
     ("a token in lower case", build(frame("sia-dcs")), USUAL, {}, "unknown_token", DUH, 1),
     ("an unknown token, encrypted: DUH in clear", build(frame("SIA-XYZ"), key=KEY), KEYED, {}, "unknown_token", DUH, 1),
     ("an unknown token, plain, where there is a key", build(frame("SIA-XYZ")), KEYED, {}, "plain", NO, 1),
-    ("a token of 200 signs", build(frame("A" * 200)), USUAL, {}, "malformed", NO, 0),
+    ("a token of 200 signs", build(frame("A" * 200)), USUAL, {}, "malformed", NO, 1),
     ("an unknown SIA code", build(frame(data="#1234|NQZ1")), USUAL, {}, "message", ACK, 1),
     ("an unknown Contact ID code", build(frame("ADM-CID", "#1234|1999 01 001")), USUAL, {}, "message", ACK, 1),
     ("content that nobody reads", build(frame("ADM-CID", "#1234|rubbish")), USUAL, {}, "message", ACK, 1),
@@ -81,13 +82,13 @@ PROBES: list[Probe] = [
     ("a NAK", NAK, USUAL, {}, "answer", NO, 0),
     ("a DUH, to make a loop", DUH, USUAL, {}, "answer", NO, 0),
     ("an RSP", build(frame("RSP")), USUAL, {}, "answer", NO, 0),
-    ("None for R", plain(f'"SIA-DCS"0001NoneL0#1234[{DATA}]'), USUAL, {}, "malformed", NO, 0),
+    ("None for R", plain(f'"SIA-DCS"0001NoneL0#1234[{DATA}]'), USUAL, {}, "malformed", NO, 1),
     ("a key in extended data", build(frame(extended=(("K", SECRET),))), USUAL, {}, "message", ACK, 1),
     ("a key, encrypted", build(frame(extended=(("K", SECRET),)), key=KEY), KEYED, {}, "message", b"*ACK", 1),
     ("a key for content", build(frame(data=f"K{SECRET}")), USUAL, {}, "message", ACK, 1),
-    ("no sequence", plain(f'"SIA-DCS"L0#1234[{DATA}]'), USUAL, {}, "malformed", NO, 0),
+    ("no sequence", plain(f'"SIA-DCS"L0#1234[{DATA}]'), USUAL, {}, "malformed", NO, 1),
     ("no L, strict", plain(f'"SIA-DCS"0001#1234[{DATA}]'), USUAL, {"strict": True}, "dialect", NO, 1),
-    ("an account of 40 signs", plain(f'"SIA-DCS"0001L0#{"1" * 40}[{DATA}]'), USUAL, {}, "malformed", NO, 0),
+    ("an account of 40 signs", plain(f'"SIA-DCS"0001L0#{"1" * 40}[{DATA}]'), USUAL, {}, "malformed", NO, 1),
     (
         "an account with a quote in it",
         plain(f'"SIA-DCS"0001L0#12"34[{DATA}]'),
@@ -97,8 +98,8 @@ PROBES: list[Probe] = [
         build_reply("ACK", '0001L0#12"34'),
         1,
     ),
-    ("an account with an LF in it", plain(f'"SIA-DCS"0001L0#12\n34[{DATA}]'), USUAL, {}, "malformed", NO, 0),
-    ("only quotes", plain('""""'), USUAL, {}, "malformed", NO, 0),
+    ("an account with an LF in it", plain(f'"SIA-DCS"0001L0#12\n34[{DATA}]'), USUAL, {}, "malformed", NO, 1),
+    ("only quotes", plain('""""'), USUAL, {}, "malformed", NO, 1),
     ("an empty body", wrap(b""), USUAL, {}, "noise", NO, 0),
 ]
 
@@ -154,6 +155,18 @@ def test_a_refused_frame_is_told_to_its_account_and_is_no_retransmission_of_the_
     assert len(identities) == 4
     assert isinstance(late, Rejected)
     assert [event.code for event in late.events] == ["refused_old_time", "HA"]
+
+
+def test_a_frame_whose_header_names_nobody_is_told_to_the_centre() -> None:
+    """Its checksum fits: whoever sent it speaks DC-09, and what it reports is not known."""
+    first, again, another = (receive(plain(f'"SIA-DCS"{n}L0#1234[{DATA}]'))[0] for n in ("x", "x", "y"))
+    assert isinstance(first, Rejected)
+    (event,) = first.events
+    assert (event.account, event.code, event.category) == (CENTRE, "refused_malformed", Category.GENERATED)
+    assert "the header cannot be read" in (event.text or "")
+    assert first == again
+    assert isinstance(another, Rejected)
+    assert first.identity != another.identity
 
 
 def test_a_repeat_with_a_new_pad_and_time_has_the_identity_of_the_first() -> None:
