@@ -49,8 +49,8 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     """Empty where none was sent."""
     pad: int
     """How many bytes: the answer has as many as is the custom of the panel's year."""
-    pad_odd: bool = False
-    """Whether the pad held a sign that ends it."""
+    dialects: tuple[str, ...] = ()
+    """Where it departs from the standard, by name."""
 
 
 class _Cbc:
@@ -73,7 +73,7 @@ class _Cbc:
         return ciphertext
 
 
-_cbc: Final = lru_cache(maxsize=4096)(_Cbc)
+_cbc: Final = lru_cache(maxsize=16_384)(_Cbc)
 
 
 def decrypt(key: bytes, ciphertext: bytes) -> bytes:
@@ -102,11 +102,12 @@ def unseal(key: bytes, ciphertext: bytes, account: bytes, *, empty: bool) -> Con
         pad, data, extended, timestamp = usual.groups()
         if data.startswith(b"#%b|" % account) if data else b"|" not in plain:
             return Content(data or b"", extended, timestamp, len(pad))
-    return _unseal_odd(plain.rstrip(b"\0"), account, empty=empty)
+    return _unseal_odd(plain, account, empty=empty)
 
 
-def _unseal_odd(plain: bytes, account: bytes, *, empty: bool) -> Content | None:
+def _unseal_odd(filled: bytes, account: bytes, *, empty: bool) -> Content | None:
     """Read a content that is not by the standard: without a time, with a pad that holds its own end, or with NUL behind it."""
+    plain = filled.rstrip(b"\0")
     timed = _TIME.fullmatch(plain, max(0, len(plain) - 20)) is not None
     match = _CONTENT.fullmatch(plain)
     inner = plain.find(b"|#%b|" % account)
@@ -120,7 +121,9 @@ def _unseal_odd(plain: bytes, account: bytes, *, empty: bool) -> Content | None:
     data: bytes = match["data"] or b""
     if not (timed or (_READABLE.fullmatch(data) is not None if data else empty)):
         return None
-    return Content(data, match["extended"][1:], match["timestamp"] or b"", match.start() + len(match["pad"]), odd)
+    asked = {"pad_odd": odd, "nul_padding": plain != filled, "bar_without_data": match["data"] == b""}
+    dialects = tuple(name for name, departs in asked.items() if departs)
+    return Content(data, match["extended"][1:], match["timestamp"] or b"", match.start() + len(match["pad"]), dialects)
 
 
 def unseal_by(keys: Sequence[bytes], digits: str, account: str, *, empty: bool) -> tuple[int, Content] | None:

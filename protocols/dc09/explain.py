@@ -64,7 +64,7 @@ def fields(match: re.Match[str], policy: Policy, now: datetime | None = None) ->
 
 def clear(content: cipher.Content) -> tuple[str, str, str, tuple[str, ...]]:
     """Return an opened content's data, extended blocks and time as text, a key in it hidden; and the dialects of its text."""
-    data, named = text(content.data)
+    data, named = text(hide_key(content.data))
     if not content.extended:
         return data, "", content.timestamp.decode("ascii", "replace"), named
     extended, also = text(hide_key(b"]" + content.extended))

@@ -38,8 +38,11 @@ DIALECTS: Final = {
     "account_missing": "no #account in the header",
     "inner_account_missing": "no #account| at the head of the data",
     "inner_account_other": "the account in the data is not that of the header, which counts",
+    "bracket_missing": "no ] behind the data, or no [ before it",
     "bracket_in_clear": "encrypted, and a ] or more stands behind it in clear",
     "pad_odd": "the pad before the encrypted data has a sign that ends it",
+    "bar_without_data": "encrypted, and a | stands before the ] though there are no data",
+    "nul_padding": "encrypted, and the last block is filled with NUL",
     "trailer": "something stands behind the last bracket that is no time",
     "cp1252": "text in CP1252, not UTF-8",
 }
@@ -65,26 +68,25 @@ HEADER_BEGUN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TAIL: Final = r"""
-    (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?[^\]]*)\]?
-       (?P<extended>(?:\[[^\]]*\])*)
-    )?
     (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})\Z)?
     (?P<rest>.*)                                # what is no time, too
 """
 _FLAGS: Final = re.VERBOSE | re.DOTALL | re.ASCII
 STRICT_BODY: Final = re.compile(
     r"""
-    "(?P<star>\*?)(?P<id_token>[^"]{1,20})"
+    "(?P<star>\*)?(?P<id_token>[^"]{1,20})"
     (?P<echo>[0-9]{4}(?:R(?P<receiver>[0-9A-Fa-f]{1,6}))?L(?P<line>[0-9A-Fa-f]{1,6})\#(?P<account>[0-9A-Fa-f]{3,16}))
-    (?=\[)
+    \[(?P<data>(?P<inner>\#(?P=account)\|)?[^\]]*)
+    (?(star)\]?|\])                             # what is encrypted has its bracket inside
+    (?P<extended>(?:\[[^\]]*\])*)
     """
     + _TAIL,
     _FLAGS,
 )
-"""A body whose header is as the standard wants it. Groups as in BODY."""
+"""A body whose header and brackets are as the standard wants them. Groups as in BODY."""
 BODY: Final = re.compile(
     r"""
-    "(?P<star>\*?)(?P<id_token>[^"]{1,20})"
+    "(?P<star>\*)?(?P<id_token>[^"]{1,20})"
     (?P<echo>                                   # what a reply repeats byte for byte
         [0-9A-Fa-f]{4}
         (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
@@ -92,6 +94,11 @@ BODY: Final = re.compile(
         (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?  # any length, any sign: the whole of it, or it would be another's
     )
     (?=[\[_]|\Z)
+    (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?
+            [^\]_]*+ (?:_(?![0-9:]{8},[0-9-]{10}\Z) [^\]_]*+)*+     # without the bracket, to the time
+       )\]?
+       (?P<extended>(?:\[[^\]]*\])*)
+    )?
     """
     + _TAIL,
     _FLAGS,

@@ -90,7 +90,7 @@ def _body(body: bytes, begin: int, policy: Policy) -> list[Part]:
 
     encrypted = "encrypted; " if match["star"] else ""
     known = TOKENS.get(match["id_token"], "content that is kept and raised, not read")
-    parts = [part("id_token", "token", f"{encrypted}{known}", 1 + len(match["star"]), 1)]
+    parts = [part("id_token", "token", f"{encrypted}{known}", 1 + bool(match["star"]), 1)]
     at = match.start("echo")
     parts.append(Part("sequence", begin + at, body[at : at + 4], "the answer repeats it, and so does a retransmission"))
     if match["receiver"] is not None:
@@ -135,7 +135,7 @@ def _opened(digits: str, account: str, policy: Policy) -> list[Part]:
     at = content.pad
     parts = [Part("opened: pad", 0, b"", f"{content.pad} random bytes")]
     if content.data:
-        parts.append(Part("opened: data", at, b"|" + content.data, ""))
+        parts.append(Part("opened: data", at, b"|" + hide_key(content.data), ""))
         at += 1 + len(content.data)
     blocks = hide_key(b"]" + content.extended)
     parts += [Part(f"opened: {each.name}", each.at, each.data, each.says) for each in _extended(blocks, 1, len(blocks), at)]

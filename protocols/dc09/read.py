@@ -119,7 +119,8 @@ class Reader:
         star, token, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
         if token in ANSWERS:
             return Rejected(frame, FrameError(Reason.ANSWER, _ANSWER.format(token)))
-        account, data, mark, key, pad, ahead_s = account or "", data or "", "", b"", "", None
+        data, mark, key, pad, ahead_s = data or "", "", b"", "", None
+        account = account or ("" if star else _named_in(data))  # who leaves it out of the header gets around no key
         try:
             policy = self._policies(receiver, line, account) or self._of_strangers
             if policy is None:
@@ -131,9 +132,8 @@ class Reader:
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if rest or match.re is not STRICT_BODY or (data and inner is None):
-                if rest[:1] == "_":
-                    timestamp, rest = rest[1:], ""
-                dialects += _departures(token, echo, receiver, line, account, data, rest)
+                timestamp, rest = (rest[1:], "") if rest[:1] == "_" else (timestamp, rest)
+                dialects += _departures(match, data, rest)
             if dialects:
                 mark = self._judge(dialects, mark)
             events: tuple[Event, ...] = ()
@@ -145,7 +145,7 @@ class Reader:
             if token not in REPORTS and token not in LINK_TESTS:
                 raise _Refusal(Reason.UNKNOWN_TOKEN, _TOKEN.format(token), build_reply("DUH", echo, binary))  # noqa: TRY301 - the way out
         except _Refusal as refusal:
-            return _refuse(frame, match, refusal, f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
+            return _refuse(frame, (account, receiver, line), refusal, f'"{token}"{echo}[{data}]{blocks or ""}{rest}')
         reply = build_sealed_ack(echo, key, pad, now, binary=binary) if key else build_reply("ACK", echo, binary)
         if not events:
             return LinkTest(frame, account, reply, receiver, line, mark, dialects, ahead_s)
@@ -167,11 +167,9 @@ class Reader:
             raise _Refusal(Reason.WRONG_KEY, _wrong_key(policy.keys, digits, account), duh)
         place, content = opened
         data, blocks, timestamp, named = clear(content)
-        dialects = [*seen, *named]
+        dialects = [*seen, *named, *content.dialects]
         if digits != digits.upper():
             dialects.append("lower_case_hex")
-        if content.pad_odd:
-            dialects.append("pad_odd")
         if match.end("data") != len(match.string):
             dialects.append("bracket_in_clear")
         pad = digits[: 27 if content.pad >= cipher.BLOCK else 11]
@@ -191,7 +189,7 @@ class Reader:
     def _check_time(  # noqa: PLR0913, PLR0917 - what a refusal needs
         self,
         timestamp: str | None,
-        star: str,
+        star: str | None,
         policy: Policy,
         events: tuple[Event, ...],
         now: datetime,
@@ -232,8 +230,7 @@ class Reader:
         else:
             inner, bar, content = data.partition("|")
             if not bar or (inner and inner[0] != "#"):  # no inner account: a bar is part of the content
-                inner, content = "", data
-            account = account or inner[1:]
+                content = data
         pairs: tuple[tuple[str, str], ...] = ()
         at = None
         if blocks:
@@ -251,10 +248,15 @@ class Reader:
         return (Event(account, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, *known),)
 
 
-def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
-    token: str, echo: str, receiver: str | None, line: str | None, account: str, data: str, rest: str
-) -> tuple[str, ...]:
-    """Name what departs from the standard in the fields."""
+def _named_in(data: str) -> str:
+    """Return the account at the head of the data; empty where none is."""
+    inner, bar, _ = data.partition("|")
+    return inner[1:] if bar and inner[:1] == "#" else ""
+
+
+def _departures(match: re.Match[str], data: str, rest: str) -> tuple[str, ...]:
+    """Name what departs from the standard in the fields. data: opened, where they were encrypted. rest: what is no time."""
+    star, token, echo, receiver, line, account = match.group("star", "id_token", "echo", "receiver", "line", "account")
     inner, bar, _ = data.partition("|")
     missing = inner[:1] != "#" or not bar
     has_inner = token in {"SIA-DCS", "ADM-CID"} or (token in LINK_TESTS and data)
@@ -267,7 +269,8 @@ def _departures(  # noqa: PLR0913, PLR0917 - the fields of a frame
         "account_missing": not account,
         "account_odd": account and _ACCOUNT.fullmatch(account) is None,
         "inner_account_missing": has_inner and missing,
-        "inner_account_other": has_inner and not missing and inner[1:].upper() != account.upper(),
+        "inner_account_other": has_inner and not missing and inner[1:].upper() != (account or "").upper(),
+        "bracket_missing": not star and match.string[match.end("data") : match.end("data") + 1] != "]",
         "trailer": rest,
     }
     return tuple(name for name, departs in asked.items() if departs)
@@ -287,14 +290,13 @@ def _wrong_key(keys: tuple[bytes, ...], digits: str, account: str) -> str:
     )
 
 
-def _refuse(frame: bytes, match: re.Match[str], refusal: _Refusal, content: str) -> Rejected:
-    """Refuse a frame whose checksum fits: it may be a hold-up, so it is told to whoever watches the account."""
-    account, error = match["account"], refusal.error
+def _refuse(frame: bytes, at: tuple[str, str | None, str | None], refusal: _Refusal, content: str) -> Rejected:
+    """Refuse a frame whose checksum fits: it may be a hold-up, so it is told to whoever watches `at`: account, receiver, line."""
+    (account, receiver, line), error = at, refusal.error
     if not account or error.reason is Reason.UNKNOWN_ACCOUNT:
         return Rejected(frame, error, refusal.reply)
     code, told = f"refused_{error.reason}", f"Reports are being refused: {error.message}"
-    place = (match["receiver"], match["line"])
-    event = Event(account, Format.ARCGATE, code, Qualifier.NEW, Category.GENERATED, *place, text=told)
+    event = Event(account, Format.ARCGATE, code, Qualifier.NEW, Category.GENERATED, receiver, line, text=told)
     return Rejected(frame, error, refusal.reply, (event, *refusal.events), _identity(f"{error.reason}:{content}"))
 
 

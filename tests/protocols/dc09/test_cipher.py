@@ -45,7 +45,7 @@ def test_a_kept_cipher_remembers_nothing_of_the_frames_before(turns: list[tuple[
 def test_a_pad_that_holds_its_own_end_is_found_by_the_account(pad: bytes) -> None:
     opened = cipher.unseal(KEYS[0], sealed(KEYS[0], b"|#1234|Nri1/BA5]" + TIME, pad), b"1234", empty=False)
     assert opened
-    assert (opened.data, opened.pad_odd) == (b"#1234|Nri1/BA5", True)
+    assert (opened.data, opened.dialects) == (b"#1234|Nri1/BA5", ("pad_odd",))
 
 
 @given(st.binary(min_size=16, max_size=160).map(lambda data: data[: len(data) // 16 * 16]))

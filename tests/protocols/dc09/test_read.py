@@ -1,11 +1,13 @@
 """What a frame means to an account: keys, zones, heartbeats, and in what words it is refused. See test_abuse.py too."""
 
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from protocols.dc09 import Dc09, Frame, build, read_reply
+from protocols.dc09.frame import wrap
 from protocols.errors import Reason
 from protocols.link import LinkTest, Message, Policy, Rejected
 from tests.protocols.dc09.vectors import NOW, receive
@@ -47,6 +49,25 @@ def test_a_key_in_the_wrong_notation_is_told_as_that(right: bytes, given: bytes,
     assert words in item.error.message
     assert given.decode("latin-1") not in item.error.message
     assert given.hex() not in item.error.message.lower()
+
+
+@pytest.mark.parametrize(
+    ("body", "policy", "becomes"),
+    [
+        (b'"SIA-DCS"0002L0[#1234|Nri1/BA5]', Policy(keys=(NEW,)), Reason.PLAIN),
+        (b'"SIA-DCS"0002R1L0#[#1234|Nri1/OP1]', Policy(keys=(NEW,)), Reason.PLAIN),
+        (b'"NULL"0000L0[#1234|]', Policy(keys=(NEW,)), Reason.PLAIN),
+        (b'"ADM-CID"0002L0[#1234|1131 01 015]_08:00:00,11-22-2026', Policy(time="enforce_plain"), Reason.OLD_TIME),
+        (b'"SIA-DCS"0002L0[#1234|Nri0/RP0000]', Policy(heartbeat=frozenset({"RP"})), LinkTest),
+        (b'"SIA-DCS"0002L0[#1234|Nri1/BA5]', Policy(), Message),
+    ],
+)
+def test_who_leaves_his_account_out_of_the_header_gets_around_no_rule_of_it(body: bytes, policy: Policy, becomes: Any) -> None:
+    """Its events are of the account in the data, so that account's key, time and heartbeat hold."""
+    link = Dc09().link(lambda _receiver, _line, account: policy if account == "1234" else None)
+    (item,) = link.receive(wrap(body), NOW)
+    assert (item.error.reason if isinstance(item, Rejected) else type(item)) == becomes
+    assert (item.account if isinstance(item, LinkTest) else item.events[0].account) == "1234"
 
 
 def test_the_policy_is_asked_once_a_frame_with_the_fields_as_sent() -> None:
