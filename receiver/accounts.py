@@ -115,9 +115,9 @@ class AccountIndex:
         found = self._find(listener, receiver, line, number) if number in self._placed else self._anywhere.get(number)
         if found is not None or number[:1] != "0" or len(number) <= PANEL_DIGITS:
             return found
-        shorter = (number[n:] for n in range(1, len(number) - len(number.lstrip("0")) + 1))
-        unpadded = {position for each in shorter if (position := self._find(listener, receiver, line, each)) is not None}
-        return unpadded.pop() if len(unpadded) == 1 else None
+        found_at = (self._find(listener, receiver, line, each) for each in unpadded(number))
+        positions = {position for position in found_at if position is not None}
+        return positions.pop() if len(positions) == 1 else None
 
     def _find(self, listener: str, receiver: str | None, line: str | None, number: str) -> int | None:
         if placed := self._placed.get(number):
@@ -126,6 +126,11 @@ class AccountIndex:
                 if all(want in {None, got} for want, got in zip(wanted, sent, strict=True)):
                     return position
         return self._anywhere.get(number)
+
+
+def unpadded(number: str) -> list[str]:
+    """Return what a number may be to which a receiver has put zeros: it without one of them, without two ..., without all."""
+    return [number[n:] for n in range(1, len(number) - len(number.lstrip("0")) + 1)]
 
 
 def _place(listener: str | None, receiver: str | None, line: str | None) -> _Place:
@@ -143,6 +148,9 @@ class Accounts:
     def __init__(self) -> None:
         self._policies: list[Policy] = []
         self._index = AccountIndex()
+        self._keyed = False
+        self._placed_keys: dict[str, list[bytes]] = {}
+        """By number, of the accounts that name a place."""
 
     def __len__(self) -> int:
         return len(self._policies)
@@ -152,16 +160,31 @@ class Accounts:
         before = self._index.add(at, len(self._policies))
         if before is None:
             self._policies.append(policy)
+            self._keyed = self._keyed or bool(policy.keys)
+            if policy.keys and (at.listener, at.receiver, at.line) != (None, None, None):
+                self._placed_keys.setdefault(at.number.upper(), []).extend(policy.keys)
         return before
 
     def policy(self, listener: str, receiver: str | None, line: str | None, account: str) -> Policy | None:
         """
         Give what a codec must know of the account that a frame belongs to: its fields as sent, the most specific entry first.
 
-        None where the centre knows no such account.
+        None where the centre knows no such account. But where the number has a key at another place, or two accounts may be meant
+        of which one has, what was sent must have that key: a sender writes receiver, line and zeros as he likes, and a site is
+        often found without them.
         """
         position = self._index.find(listener, receiver, line, account)
-        return None if position is None else self._policies[position]
+        if position is not None:
+            return self._policies[position]
+        return self._guard(listener, receiver, line, account.upper()) if self._keyed else None
+
+    def _guard(self, listener: str, receiver: str | None, line: str | None, number: str) -> Policy | None:
+        """Give the keys of whoever may be meant by a number that was not found; None where there is none."""
+        keys = list(self._placed_keys.get(number, ()))
+        for shorter in unpadded(number):
+            meant = self._index.find(listener, receiver, line, shorter)
+            keys += self._placed_keys.get(shorter, ()) if meant is None else self._policies[meant].keys
+        return Policy(keys=tuple(dict.fromkeys(keys))) if keys else None
 
 
 def load(folder: Path, home: Path | None = None) -> tuple[Accounts, list[Mistake]]:

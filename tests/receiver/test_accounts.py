@@ -14,8 +14,12 @@ FIXTURES = README.parent / "fixtures" / "configs" / "accounts"
 MISTAKES = sorted((FIXTURES / "mistakes").iterdir())
 
 
-def key(number: int) -> Policy:
+def rule(number: int) -> Policy:
     """A policy to be told from others."""
+    return Policy(heartbeat=frozenset({str(number)}))
+
+
+def key(number: int) -> Policy:
     return Policy(keys=(bytes([number]) * 16,))
 
 
@@ -56,11 +60,11 @@ def test_an_account_shows_no_key() -> None:
 
 def test_the_most_specific_account_is_found_without_case() -> None:
     loaded = accounts.Accounts()
-    loaded.add(AccountAt("1234"), key(1))
-    loaded.add(AccountAt("1234", listener="ip", receiver="1", line="A"), key(2))
-    assert loaded.policy("ip", "1", "a", "1234") == key(2)
-    assert loaded.policy("ip", None, "a", "1234") == key(1)
-    assert loaded.policy("ip2", "1", "A", "1234") == key(1)
+    loaded.add(AccountAt("1234"), rule(1))
+    loaded.add(AccountAt("1234", listener="ip", receiver="1", line="A"), rule(2))
+    assert loaded.policy("ip", "1", "a", "1234") == rule(2)
+    assert loaded.policy("ip", None, "a", "1234") == rule(1)
+    assert loaded.policy("ip2", "1", "A", "1234") == rule(1)
 
 
 def test_more_places_named_are_more_specific_and_listener_goes_first() -> None:
@@ -73,10 +77,10 @@ def test_more_places_named_are_more_specific_and_listener_goes_first() -> None:
             AccountAt("ab", receiver="1", line="1"),
         )
     ):
-        assert loaded.add(account, key(n)) is None
-    assert loaded.policy("ip", "1", "1", "AB") == key(3)
-    assert loaded.policy("ip", "1", "2", "AB") == key(2)
-    assert loaded.policy("ip2", "1", "2", "AB") == key(1)
+        assert loaded.add(account, rule(n)) is None
+    assert loaded.policy("ip", "1", "1", "AB") == rule(3)
+    assert loaded.policy("ip", "1", "2", "AB") == rule(2)
+    assert loaded.policy("ip2", "1", "2", "AB") == rule(1)
     assert loaded.policy("ip2", "2", "2", "AB") is None
 
 
@@ -84,11 +88,11 @@ def test_an_account_that_a_receiver_filled_with_zeros_is_found_if_only_one_can_b
     loaded = accounts.Accounts()
     numbers = ("1234", "0042", "777", "00777", "005678", "5678")
     for n, number in enumerate(numbers):
-        loaded.add(Account(number), key(n))
+        loaded.add(Account(number), rule(n))
 
     def found(sent: str) -> str | None:
         policy = loaded.policy("sg", "01", "1", sent)
-        return numbers[policy.keys[0][0]] if policy else None
+        return numbers[int(min(policy.heartbeat))] if policy else None
 
     assert found("001234") == found("0000001234") == "1234"
     assert found("000042") == "0042"
@@ -96,6 +100,28 @@ def test_an_account_that_a_receiver_filled_with_zeros_is_found_if_only_one_can_b
     assert found("000777") is None, "777 or 00777"
     assert found("0777") is None, "four digits are a panel's own"
     assert found("000000") is None
+
+
+def test_a_key_of_another_place_is_asked_of_whoever_writes_a_place_that_nobody_named() -> None:
+    """He writes his receiver and line himself, and a site is found without them: else they would get him around the key."""
+    loaded = accounts.Accounts()
+    loaded.add(AccountAt("0050", receiver="1"), key(1))
+    loaded.add(AccountAt("0050", receiver="2"), key(2))
+    loaded.add(AccountAt("0050", receiver="3"), rule(3))
+    assert loaded.policy("ip", "1", "0", "0050") == key(1)
+    assert loaded.policy("ip", "3", "0", "0050") == rule(3), "named, and without a key"
+    both = Policy(keys=key(1).keys + key(2).keys)
+    assert loaded.policy("ip", "4", "0", "0050") == loaded.policy("udp", None, None, "0050") == both
+    assert loaded.policy("ip", None, "0", "00050") == both, "filled with zeros"
+    assert loaded.policy("ip", None, "0", "0051") is None
+
+
+def test_a_key_is_asked_where_zeros_leave_two_accounts_that_may_be_meant() -> None:
+    loaded = accounts.Accounts()
+    for number, policy in (("0060", key(1)), ("060", rule(2)), ("0070", rule(3)), ("070", rule(4))):
+        loaded.add(AccountAt(number), policy)
+    assert loaded.policy("ip", None, "0", "00060") == key(1)
+    assert loaded.policy("ip", None, "0", "00070") is None
 
 
 def test_a_missing_folder_is_empty(tmp_path: Path) -> None:
