@@ -145,8 +145,7 @@ class Follower:
             await refill.begin(done)
             if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
-                digest = reader.digest(start)
-                await self._queue.put(reader.id, start, [], digest.hex() if digest else "")
+                await refill.begin_empty(start)
                 self.cursor = start
             if missing := await refill.run(done):
                 self._log.warning("refilled", journal=reader.id, cursor=self.cursor, acts=missing)
