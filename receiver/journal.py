@@ -44,7 +44,11 @@ ROOM_BYTES: Final = 1 << 20
 ROOM_S: Final = 0.02
 """So long there is room where there was: to ask the system lets the loop take the interpreter, and the disk waits for it."""
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_UNCLEAR: Final = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN})
+"""A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone; why a file cannot be made, it never says."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PROBES: Final = ("room", "room-wal", "room-shm")
+"""As many files as a new segment is: where the disk has bytes, but no more names, it cannot be begun."""
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -268,20 +272,22 @@ class Journal:
         if isinstance(error, OSError):
             return error.errno in _NO_ROOM
         code = getattr(error, "sqlite_errorcode", 0)
-        # A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone
-        return code in _FULL or (code == sqlite3.SQLITE_IOERR_WRITE and not _has_room(self.folder))
+        return code in _FULL or (code in _UNCLEAR and not _has_room(self.folder))
 
 
 def _has_room(folder: Path) -> bool:
-    """Say whether ROOM_BYTES can be had: `free_bytes` knows of no quota. False where they cannot, for want of room."""
-    path = folder / "room"
+    """Say whether ROOM_BYTES and the files of a segment can be had: `free_bytes` knows of no quota, nor how many files fit."""
+    paths = [folder / name for name in _PROBES]
     try:
-        with path.open("wb") as probe:
+        for path in paths:
+            path.touch()
+        with paths[0].open("wb") as probe:
             os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
     except OSError as error:
         return error.errno not in _NO_ROOM
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
     return True
 
 

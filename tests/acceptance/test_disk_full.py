@@ -17,9 +17,12 @@ import pytest
 
 from dispatch.alarm_queue import AlarmQueue, connect
 from protocols.dc09 import Frame, build
+from receiver.config import Guarantees
+from receiver.journal import LOOK_FOR_ROOM_S, Journal, JournalReader
 from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels
 from tests.conftest import CONFIG, Gateway, sia
+from tests.receiver.conftest import report, store, until
 
 DISK_BYTES = 20_000_000
 FREE_BYTES = (4 << 20) + 1_500_000
@@ -38,10 +41,10 @@ address = "127.0.0.1:0"
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount one on the folder; False where this user may not."""
+def small_disk(folder: Path, files_max: int = 0) -> Iterator[bool]:
+    """Mount one on the folder; False where this user may not. files_max: that it can hold, if not 0."""
     folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES},nr_inodes={files_max}", "tmpfs", str(folder)]
     mounted = os.getuid() == 0 and subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
     try:
         yield mounted
@@ -171,6 +174,38 @@ def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left
         "journal_full",
         "journal_taking_again",
     ] * 2
+
+
+@pytest.mark.parametrize("left", range(4))
+async def test_a_disk_that_holds_no_more_files_is_a_full_one(tmp_path: Path, left: int) -> None:
+    """A new file is due, and it, its log or its index cannot be made; SQLite does not say why."""
+    state_dir = tmp_path / "state"
+    with small_disk(state_dir, files_max=200) as mounted:
+        if not mounted:
+            return
+        full: list[Exception | None] = []
+        failures: list[Exception] = []
+        small = Guarantees(segment_bytes=65_536)
+        journal = Journal(state_dir, on_failure=failures.append, on_full=full.append, kept=small)
+        free = os.statvfs(state_dir).f_ffree
+        ballast = [state_dir / f"ballast {n}" for n in range(free - left)]
+        for path in ballast:
+            path.touch()
+        while journal.writable:
+            journal.append([report("x" * 1000)], lambda: None)
+            await asyncio.sleep(0.001)
+        ballast.pop().unlink()  # room for one more is none: it would be full again at once
+        await asyncio.sleep(1.5 * LOOK_FOR_ROOM_S)
+        assert (failures, len(full), journal.writable) == ([], 1, False)
+        for path in ballast:
+            path.unlink()
+        await until(lambda: journal.writable)
+        for _ in range(100):
+            await store(journal, report("x" * 1000))
+        await journal.close()
+        assert failures == []
+        with contextlib.closing(JournalReader(state_dir)) as reader:
+            assert list(reader.verify())[-1] == journal.durable
 
 
 async def below_the_limit(centre: Centre) -> None:
