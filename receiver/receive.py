@@ -244,7 +244,7 @@ class Receiver:
             error=str(error),
             position=self.journal.durable,
             effect="no report is acknowledged and no link test answered: panels see a dead receiver and fail over",
-            todo=f"make room on the disk of {self.journal.folder}, in bytes (df) or files (df -i): reports are then taken again without a restart",
+            todo=f"make room (df, df -i) on the disk of {self.journal.folder}: reports are then taken again without a restart",
         )
 
     def _cut_unanswered(self) -> None:

@@ -312,6 +312,7 @@ class SegmentReader:
         """Copy the file as it is now, beside its writer."""
         with closing(sqlite3.connect(path)) as copy:
             self._database.backup(copy)
+            copy.execute("PRAGMA locking_mode = EXCLUSIVE")  # then no log is laid beside it, for which there may be no room
             copy.execute("PRAGMA journal_mode = DELETE")
 
     def close(self) -> None:

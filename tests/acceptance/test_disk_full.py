@@ -7,9 +7,8 @@ import os
 import resource
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from receiver.config import Guarantees
 from receiver.journal import LOOK_FOR_ROOM_S, Journal, JournalReader
 from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels
-from tests.conftest import CONFIG, Gateway, sia
+from tests.conftest import CONFIG, Gateway, sia, small_disk
 from tests.receiver.conftest import report, store, until
 
 DISK_BYTES = 20_000_000
@@ -38,19 +37,6 @@ protocol = "dc09"
 transport = "udp"
 address = "127.0.0.1:0"
 """
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, files_max: int = 0) -> Iterator[bool]:
-    """Mount one on the folder; False where this user may not. files_max: that it can hold, if not 0."""
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES},nr_inodes={files_max}", "tmpfs", str(folder)]
-    mounted = os.getuid() == 0 and subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 async def fails_and_recovers(centre: Centre, said: str, recover: Callable[[], Awaitable[None]]) -> None:
@@ -90,7 +76,7 @@ async def fails_and_recovers(centre: Centre, said: str, recover: Callable[[], Aw
 
 async def test_the_disk_is_full_and_has_room_again(centre: Centre) -> None:
     """Without a restart."""
-    with small_disk(centre.state_dir) as mounted:
+    with small_disk(centre.state_dir, DISK_BYTES) as mounted:
         if not mounted:
             centre.state_dir.rmdir()
             await below_the_limit(centre)
@@ -146,7 +132,7 @@ def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left
     """Somebody else fills it; and so it is after kill -9 and a start on the full disk, from the first answer on."""
     gateway = Gateway(tmp_path)
     gateway.config.write_text(CONFIG + UDP)
-    with small_disk(gateway.state_dir) as mounted:
+    with small_disk(gateway.state_dir, DISK_BYTES) as mounted:
         if not mounted:
             return  # without a disk of its own, `free_bytes_min` is tested above
         ballast = gateway.state_dir / "ballast"
@@ -180,7 +166,7 @@ def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left
 async def test_a_disk_that_holds_no_more_files_is_a_full_one(tmp_path: Path, left: int) -> None:
     """A new file is due, and it, its log or its index cannot be made; SQLite does not say why."""
     state_dir = tmp_path / "state"
-    with small_disk(state_dir, files_max=200) as mounted:
+    with small_disk(state_dir, DISK_BYTES, files_max=200) as mounted:
         if not mounted:
             return
         full: list[Exception | None] = []
