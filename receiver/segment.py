@@ -321,10 +321,10 @@ class SegmentReader:
 
 
 def opened(first: int, path: Path, *, closed: bool) -> SegmentReader | None:
-    """Open a file to read; None where retention was faster."""
+    """Open a file to read; None where retention was faster. Raises LedgerError."""
     try:
         return SegmentReader(first, path, closed=closed)
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError) as error:
         if os.path.lexists(path):
-            raise
+            raise LedgerError(f"{path}: {error}: none of its entries can be read, from {first} on", first) from error
         return None
