@@ -170,18 +170,21 @@ def test_strict_refuses_a_dialect_by_its_name() -> None:
 
 
 def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -> None:
-    """A capture's own time counts, and the receiver's answers in it are no refusals."""
+    """A capture's own time counts; a key is of who encrypts; plain frames of others, and answers, are no refusals."""
     kept = tmp_path / "panel.log"
     line = json.dumps({"received_at": "2026-11-22T13:00:04Z", "frame": SEALED.decode("latin-1")})
     kept.write_text(f"{line}\n{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
-    told = decode("--file", kept, "--key", f"ascii:{KEY.decode()}", refused=True)
+    told = decode("--file", kept, "--key", f"ascii:{KEY.decode()}")
     assert [(row["peer"], row["received"]) for row in told] == [
         ("line 1", "message"),
-        ("line 2", "rejected"),
+        ("line 2", "message"),
         ("line 3", "rejected"),
     ]
     assert told[0]["ahead_s"] == -4
-    assert told[1]["error"]["reason"] == "plain"
+    assert (told[0]["advice"], told[1]["advice"]) == ([], ["a plain frame: of an account that has a key it would be refused"])
+    assert told[1]["reply"] == r'\nF7340012"ACK"0001L0#0123[]\r'
+    (told_alone,) = decode(BURGLARY, "--key", f"ascii:{KEY.decode()}", refused=True)
+    assert told_alone["error"]["reason"] == "plain"
     told = decode("--file", kept, "--account", "1234", "--key", f"ascii:{KEY.decode()}")
     assert len(told) == 1
     kept.write_text(f"{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
@@ -193,6 +196,9 @@ def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -
 def test_a_stream_of_a_capture_is_read_across_its_packets(tmp_path: Path) -> None:
     kept = tmp_path / "panel.pcap"
     kept.write_bytes(pcap(*(ethernet(ipv4(tcp(1 + at, SEALED[at : at + 50]))) for at in range(0, len(SEALED), 50))))
+    kept_raw = tmp_path / "panel.raw"
+    kept_raw.write_bytes(SEALED + unescape(BURGLARY))
+    assert len(decode("--file", kept_raw, "--key", f"ascii:{KEY.decode()}", "--now", AT.isoformat())) == 2
     (told,) = decode("--file", kept, "--key", f"ascii:{KEY.decode()}", "--now", AT.isoformat())
     assert (told["received"], told["peer"]) == ("message", "192.0.2.1:5000 > 192.0.2.9:12000")
     kept.write_bytes(pcap()[:10])
