@@ -1,7 +1,7 @@
 """How a run of bytes is told: its fields, what is wrong and what to do, the reply; for programs, and as a page for people."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from arcgate.capture import Piece
 from arcgate.decode_advice import advice
@@ -12,12 +12,16 @@ from arcgate.output import clock, printable, table
 from protocols import codes
 from protocols.columns import Frame as Columns
 from protocols.dc09 import DIALECTS, Dc09, Frame, read_reply
+from protocols.errors import Reason
 from protocols.event import Event, Format
 from protocols.lines import NAK, LineLink
 from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_OF_NO_PANEL: Final = frozenset({Reason.ANSWER, Reason.FOREIGN, Reason.NOISE})
 
 
 def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
@@ -91,7 +95,9 @@ def _reply_says(item: Received, asked: Asked, policy: Policy) -> str:
     if not isinstance(asked.protocol, Dc09):
         return _line_reply_says(item, waits=isinstance(asked.protocol.link(), LineLink))
     if not reply:
-        return "no answer: the panel sends it again, and in the end takes the receiver for dead"
+        no_panel = isinstance(item, Rejected) and item.error.reason in _OF_NO_PANEL
+        panel = "the panel sends it again, and in the end takes the receiver for dead"
+        return f"no answer: {'these bytes ask for none' if no_panel else panel}"
     answers = (read_reply(reply, key) for key in policy.keys or (b"",))
     answer = next(filter(None, answers), None)
     at = f"{clock(answer.timestamp)} UTC" if answer and answer.timestamp else ""

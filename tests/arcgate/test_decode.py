@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from arcgate.__main__ import app
 from protocols import dc09
+from protocols.dc09 import cipher
+from protocols.dc09.frame import wrap
 from protocols.link import escape, unescape
 from tests.arcgate.test_pcap import ethernet, ipv4, pcap, tcp
 from tests.conftest import ARCGATE, run_arcgate, sia
@@ -91,6 +93,14 @@ def test_noise_is_no_frame_and_gets_no_answer() -> None:
     assert (told["received"], told["frame"], told["reply"], told["parts"]) == ("rejected", None, "", [])
     assert told["error"]["reason"] == "foreign"
     assert told["checksum"] is None
+    assert told["reply_says"] == "no answer: these bytes ask for none"
+
+
+def test_silence_to_an_answer_costs_nobody_his_life() -> None:
+    (told,) = decode(escape(dc09.build_reply("ACK", "0001L0#0123")), refused=True)
+    assert (told["error"]["reason"], told["reply_says"]) == ("answer", "no answer: these bytes ask for none")
+    (told,) = decode(BURGLARY.replace("90D8", "90D9"), refused=True)
+    assert "takes the receiver for dead" in told["reply_says"]
 
 
 def test_a_time_without_a_date_is_that_nearest_to_now() -> None:
@@ -105,6 +115,11 @@ SEALED = dc09.build(
     msgspec.structs.replace(sia("1234", "Nri1/BA5"), timestamp=AT, extended=(("X", "006E07.777"),)), key=KEY, pad=b"x"
 )
 NOW = ("--now", "2026-11-22T14:00:05+01:00")
+
+
+def _sealed(content: bytes) -> bytes:
+    """A frame of a panel whose content is this, whatever it is."""
+    return wrap(f'"*SIA-DCS"0001L0#1234[{cipher.encrypt(KEY, content, b"")}'.encode())
 
 
 def test_an_encrypted_frame_is_opened_and_so_is_its_answer() -> None:
@@ -130,6 +145,9 @@ def test_without_the_key_it_says_what_can_be_read_and_with_the_wrong_notation_wh
     sealed = dc09.build(msgspec.structs.replace(sia("1", "Nri1/BA5"), timestamp=AT), key=written.encode())
     (told,) = decode(escape(sealed), "--key", f"hex:{written}", *NOW, refused=True)
     assert '"ascii:..."' in told["error"]["message"]
+    assert told["advice"] == []
+    (told,) = decode(escape(SEALED), "--key", "ascii:another key here", *NOW, refused=True)
+    assert "during a rotation" in told["advice"][0]
 
 
 def test_an_hour_that_comes_twice_is_the_one_that_was_meant() -> None:
@@ -155,6 +173,11 @@ def test_a_wrong_time_says_by_how_much_and_that_now_may_be_another() -> None:
     local = ("--key", f"ascii:{KEY.decode()}", "--now", "2026-11-22T12:00:00", "--time-zone", "Europe/Paris")
     (told,) = decode(escape(SEALED), *local)
     assert told["ahead_s"] == 0
+    for at in ("", "_25:00:00,11-22-2026"):
+        key = f"hex:{KEY.hex()}"
+        timeless = dc09.build(sia("1234", "Nri1/BA5"), key=KEY) if not at else _sealed(f"|#1234|Nri1/BA5]{at}".encode())
+        (told,) = decode(escape(timeless), "--key", key, refused=True)
+        assert (told["error"]["reason"], told["advice"]) == ("old_time", [])
     (told,) = decode(escape(SEALED), *local[:4], refused=True)
     assert "time_zone" in told["error"]["message"]
     assert not any("--now" in line for line in told["advice"])
