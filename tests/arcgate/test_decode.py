@@ -150,6 +150,16 @@ def test_without_the_key_it_says_what_can_be_read_and_with_the_wrong_notation_wh
     assert "during a rotation" in told["advice"][0]
 
 
+@pytest.mark.parametrize("data", [b"|#1234|Nri1/BA5", b"|#1234|Nri1/BA55"])
+def test_a_content_that_a_library_of_aes_has_padded_is_told_as_that(data: bytes) -> None:
+    content = data + b"]_13:00:00,11-22-2026"
+    count = 16 - len(content) % 16
+    (told,) = decode(escape(_sealed(content + bytes([count]) * count)), "--key", f"hex:{KEY.hex()}", *NOW, refused=True)
+    assert (told["error"]["reason"], told["frame"]["data"]) == ("old_time", data[1:].decode())
+    assert f"{count} bytes of PKCS#7 padding" in told["error"]["message"]
+    assert told["advice"] == []
+
+
 def test_an_hour_that_comes_twice_is_the_one_that_was_meant() -> None:
     """On 25 October the clocks of Paris go from 3 h back to 2 h: 02:30 is 00:30 UTC, and 01:30 UTC again."""
     told_at = datetime(2026, 10, 25, 2, 30, tzinfo=UTC)
