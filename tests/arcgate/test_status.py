@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 from protocols import dc09
@@ -24,11 +25,13 @@ async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said
     assert told["journal"]["id"] == told["receive"]["journal"]["id"]
     assert (told["journal"]["head"], told["journal"]["lag"]) == (1, 0)
     assert told["journal"]["digest"] == told["receive"]["journal"]["digest"]
+    assert told["receive"]["disk"]["free_bytes"] > 0
     assert (told["redis"]["embedded"], told["redis"]["reachable"]) == (True, True)
     assert told["queue"] == {"intrusion": 1}
 
     page = gateway.arcgate("status").stdout
     assert f"runs as process {gateway.process.pid}" in page
+    assert re.search(r"  disk +[\d,]+ bytes free", page)
     assert f"1 entries, 0 wait for dispatch, head {told['journal']['digest'][:16]}" in page
     assert "1 intrusion" in page
 
