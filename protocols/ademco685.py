@@ -25,7 +25,7 @@ from construct import Const
 from protocols import contact_id
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
-from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 from protocols.surgard import report_high_speed
 
@@ -127,12 +127,12 @@ class Ademco685(msgspec.Struct, frozen=True, tag_field="protocol", tag="ademco68
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a 685."""
-        line = frame.strip(b"\x00\r\n")
+        line = bare(frame)
         return read(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n").rstrip(b" ")
+        line = bare(frame).rstrip(b" ")
         return parts(layouts(line), line)
 
     def line_of(self, event: Event) -> bytes:

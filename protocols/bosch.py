@@ -28,7 +28,7 @@ from fastcrc.crc16 import arc
 from protocols import contact_id, surgard
 from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
-from protocols.lines import ACK, LineLink, contact_id_content, contact_id_frame, raw
+from protocols.lines import ACK, LineLink, bare, contact_id_content, contact_id_frame, raw
 from protocols.link import Part, Policies
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
@@ -107,12 +107,12 @@ class Bosch(msgspec.Struct, frozen=True, tag_field="protocol", tag="bosch", forb
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of these receivers."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return read(line) or read_sia_mode(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n\x14").removeprefix(b" ")
+        line = bare(frame).removeprefix(b" ")
         return parts([*layouts(line), *_sia_mode_layouts(line)], line)
 
     def line_of(self, event: Event) -> bytes:

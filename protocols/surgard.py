@@ -32,7 +32,7 @@ from construct import Const
 from protocols import contact_id, sia
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
-from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 
 LINE_DIGITS: Final = (1, 3)
@@ -196,12 +196,12 @@ class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", 
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a Sur-Gard receiver."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return read(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return parts(layouts(line), line)
 
     def line_of(self, event: Event) -> bytes:

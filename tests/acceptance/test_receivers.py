@@ -170,7 +170,7 @@ async def test_lines_split_glued_and_without_their_end_are_each_taken_once(
         wire.send(b"\0\0".join(glued[:8]), b"\r\n")
         wire.send(b"".join(glued[8:12]))
         assert await wire.answers(12) == ACK * 12
-        wire.send(*[each[:-1] for each in glued[12:]])  # the last one is ended by silence
+        wire.send(*[each[:-1] for each in glued[12:]], b"\x14")
         assert await wire.answers(len(glued) - 12) == ACK * (len(glued) - 12)
     assert Counter(entry.report.frame for entry in centre.entries()) == Counter(each[:-1].decode() for each in sent)
     found = await alarms(centre)

@@ -24,7 +24,7 @@ def test_a_line_is_built_back(row: Any) -> None:
     check_build(row, Bosch().explain, build)
 
 
-def test_a_lost_dc4_is_made_up_by_the_next_line_or_by_silence() -> None:
+def test_a_lost_dc4_is_made_up_by_the_next_line() -> None:
     (item,) = receive(Bosch(), GOOD)
     assert receive(Bosch(), GOOD[:-1] + GOOD) == [item, item]
     assert receive(Bosch(), GOOD[:-1]) == [item]

@@ -28,24 +28,72 @@ def test_a_line_is_built_back(row: Any) -> None:
 
 
 @pytest.mark.parametrize("row", FRAMES, ids=lambda row: row["name"][:40])
-def test_a_lost_dc4_is_made_up_by_the_next_line_or_by_silence(row: Any) -> None:
+def test_a_lost_dc4_is_made_up_by_the_next_line_and_never_by_silence(row: Any) -> None:
     whole = unescape(row["frame"])
     (item,) = receive(SurGard(), whole)
     if row["fields"]["kind"] == "raw":
         return  # a line of an unknown kind has no other end
-    assert receive(SurGard(), whole.rstrip(b"\x14")) == [item]
+    assert receive(SurGard(), whole.rstrip(b"\x14")) == [item], "the connection is over: nothing follows"
     assert [type(each) for each in receive(SurGard(), whole.rstrip(b"\x14") + GOOD)] == [type(item), Message]
     link = SurGard().link()
     assert link.receive(whole.rstrip(b"\x14"), NOW) == []
+    assert not link.unsettled
+    assert link.settle(NOW) == []
+    assert [type(each) for each in link.receive(whole, NOW)] == [type(item)] * 2, "the receiver sent it again"
+
+
+@pytest.mark.parametrize("row", FRAMES, ids=lambda row: row["name"][:40])
+def test_silence_ends_a_line_where_no_sign_does(row: Any) -> None:
+    if row["fields"]["kind"] == "raw":
+        return
+    whole = unescape(row["frame"])
+    (item,) = receive(SurGard(), whole)
+    link = SurGard(end="none").link()
+    assert link.receive(whole.rstrip(b"\x14"), NOW) == []
     assert link.unsettled
     assert link.settle(NOW) == [item]
-    assert link.receive(b"\x14", NOW) == []
+    assert not link.unsettled
 
 
-def test_silence_in_the_middle_of_a_line_changes_nothing() -> None:
-    link = SurGard().link()
-    items = [item for piece in one_by_one(GOOD + BEAT) for item in [*link.receive(piece, NOW), *link.settle(NOW)]]
-    assert [type(item) for item in items] == [Message, LinkTest]
+@pytest.mark.parametrize("row", FRAMES, ids=lambda row: row["name"][:40])
+def test_silence_in_the_middle_of_a_line_changes_nothing(row: Any) -> None:
+    link, whole = SurGard().link(), unescape(row["frame"])
+    (item,) = receive(SurGard(), whole)
+    items = [found for piece in one_by_one(whole + BEAT) for found in [*link.receive(piece, NOW), *link.settle(NOW)]]
+    assert items[:-1] == [item]
+    assert isinstance(items[-1], LinkTest)
+
+
+@pytest.mark.parametrize(
+    ("glued", "accounts"),
+    [
+        (b"S011[#1111|NHA0001]S011[#2222|NBA0012]", ["1111", "2222"]),
+        (b"0011[#0000|NYC011]S011[#2222|NHA0001]", [CENTRE, "2222"]),
+        (b"S011[#1111|NBA1]5011 182222E12201005S011[#3333|NBA3]", ["1111", "2222", "3333"]),
+        (b"S011[#1111|NBA1^door] 5011 18^]S011[#2222|NBA3]", ["1111", "2222"]),
+        (b"".join(b"S011[#%04d|NBA0001]" % n for n in range(100, 140)), [f"{n:04}" for n in range(100, 140)]),
+        (b"".join(b"S011[#%04d|NBA^%b^]" % (n, b"x" * 40) for n in range(60)), [f"{n:04}" for n in range(60)]),
+    ],
+)
+@pytest.mark.parametrize("end", ["dc4", "none"])
+def test_glued_lines_are_each_one_of_its_own_account_with_its_own_ack(glued: bytes, accounts: list[str], end: Any) -> None:
+    items = receive(SurGard(end=end), glued + (b"\x14" if end == "dc4" else b""))
+    assert [[event.account for event in events(item)] for item in items] == [[account] for account in accounts]
+    assert [item.reply for item in items] == [b"\x06"] * len(accounts)
+
+
+def test_a_line_that_is_longer_than_what_is_read_at_a_time_is_not_cut_where_that_ends() -> None:
+    text = b"y" * (1024 - len(b"S011[#0001|NBA]" + b"S011[#1111|NHA^a]"))
+    items = receive(SurGard(end="none"), b"S011[#0001|NBA^%b^]S011[#1111|NHA^a]b^]" % text[2:])
+    assert [event.text for item in items for event in events(item)][1:] == ["a]b"]
+
+
+def test_a_parity_error_in_the_last_sign_is_damage_and_not_a_shorter_line() -> None:
+    (item,) = receive(SurGard(), b"5011 18001231E1220100\x00\x14")
+    assert (type(item), item.reply) == (Rejected, b"\x15")
+    items = receive(SurGard(), GOOD + b"\x00\x00" + GOOD + b"\x00" + GOOD[:-1] + b"\x00" + GOOD)
+    assert [item.reply for item in items] == [b"\x06"] * 4, "between lines a NUL is nothing"
+    assert SurGard().explain(b"5011 18001231E122010\x00\x14") is None
 
 
 def test_three_repeats_glued_are_three_answers_and_one_identity() -> None:
