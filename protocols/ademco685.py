@@ -23,9 +23,9 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
-from protocols.lines import LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 from protocols.surgard import report_high_speed
 
@@ -43,8 +43,9 @@ def _head(account: int, allowed: str = ALPHANUMERIC) -> tuple[object, ...]:
 
 @cache
 def _contact_id(account: int, flag: int) -> Layout:
-    report = ("message_type" / column(2, "1589"), Const(b" "), "qualifier" / column(1, "ERP136"), "code" / hexa(3), Const(b" "))
-    address = ("partition" / hexa(2), Const(b" "), "flag" / column(flag, "CU"), "address" / hexa(3))
+    report = ("message_type" / MESSAGE_TYPE, Const(b" "), "qualifier" / column(1, "ERP136"), "code" / hexa(3), Const(b" "))
+    number = hexa(3) if flag else digits(3)  # a C that has moved into the number is none of its digits
+    address = ("partition" / hexa(2), Const(b" "), "flag" / column(flag, "CU"), "address" / number)
     return layout("contact_id", *_head(account), *report, *address)
 
 

@@ -28,7 +28,7 @@ from fastcrc.crc16 import arc
 from protocols import contact_id, surgard
 from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
-from protocols.lines import ACK, LineLink, bare, contact_id_content, contact_id_frame, raw
+from protocols.lines import ACK, MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, raw
 from protocols.link import Part, Policies
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
@@ -40,7 +40,7 @@ _ACCOUNT: Final = re.compile(r"#([0-9A-Za-z]{1,16})\|")
 @cache
 def _contact_id(account: int) -> Layout:
     place = ("receiver" / column(2, ALPHANUMERIC), "line" / column(1, ALPHANUMERIC), Const(b" "))
-    who = ("account" / column(account, ALPHANUMERIC), "message_type" / column(2, "1589"))
+    who = ("account" / column(account, ALPHANUMERIC), "message_type" / MESSAGE_TYPE)
     report = ("qualifier" / column(1, "ERP136"), "code" / hexa(3), "partition" / hexa(2), "address" / hexa(3))
     return layout("contact_id", Const(b"a"), *place, *who, *report)
 

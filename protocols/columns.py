@@ -124,6 +124,12 @@ def filled(width: int, allowed: str = HEXA) -> Any:  # noqa: ANN401 - construct 
     return ExprValidator(text, lambda value, _: legal.issuperset(value) and value.strip() != "")
 
 
+@cache
+def word(*allowed: str) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column that holds one of these words, all of one length."""
+    return ExprValidator(column(len(allowed[0])), lambda value, _: value in allowed)
+
+
 def hexa(width: int) -> Any:  # noqa: ANN401 - construct has no types
     """Return a column of hexadecimal digits."""
     return column(width, HEXA)

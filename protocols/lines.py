@@ -25,7 +25,7 @@ from typing import Any, Final
 from fastcrc.crc64 import ecma_182
 
 from protocols import contact_id
-from protocols.columns import Frame
+from protocols.columns import Frame, word
 from protocols.errors import FrameError, Reason
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from protocols.link import LinkTest, Message, Policies, Received, Rejected
@@ -236,6 +236,10 @@ class LineLink(ABC):
 def bare(frame: bytes, before: bytes = _BLANK, behind: bytes = _BARE) -> bytes:
     """Return a line without what stands before it, and what ends it."""
     return frame.lstrip(before).rstrip(behind)
+
+
+MESSAGE_TYPE: Final = word("18", "98", "58")
+"""The column of Contact ID's message type."""
 
 
 def contact_id_content(frame: Frame) -> str:

@@ -15,7 +15,8 @@ Link protocol: the automation output of Sur-Gard receivers (MLR2, MLR2000, Syste
     TRRLAAAAAA E  ZZ            Telim
     CRRL    AAAAAAXYZZ          FSK2
 
-Contact ID is read from the right: what lies between the 18 and the last nine signs is the account. Where the space stands says
+Contact ID is read from the right: what lies between the 18 and the last nine signs is the account. A line that has a digit for Q,
+and an E, R or P behind its account's third sign, has lost or won a sign on its way: it is damaged. Where the space stands says
 how many digits the line has. Answers are ACK (06) and NAK (15). Caller id (4, s) and other lines are kept and raised as unknown.
 What identifies a retransmission is in `protocols.lines`. Source: the makers' public installation manuals.
 """
@@ -32,7 +33,7 @@ from construct import Const
 from protocols import contact_id, sia
 from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
-from protocols.lines import LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 
 LINE_DIGITS: Final = (1, 3)
@@ -66,7 +67,7 @@ def _head(kind: str, line: int) -> tuple[object, ...]:
 
 @cache
 def _contact_id(line: int, account: int) -> Layout:
-    between = (Const(b" "), "message_type" / column(2, "1589"), "account" / column(account, ALPHANUMERIC))
+    between = (Const(b" "), "message_type" / MESSAGE_TYPE, "account" / column(account, ALPHANUMERIC))
     report = ("qualifier" / column(1, "ERP136"), "code" / hexa(3), "partition" / hexa(2), "address" / hexa(3))
     return layout("contact_id", *_head("5", line), *between, *report)
 
@@ -164,7 +165,9 @@ def layouts(line: bytes) -> list[Layout]:
         return []
     if kind == "5":
         account = len(line) - digit_count - 15
-        return [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS else []
+        # The true Q is a letter that stands elsewhere: a digit in its place would be another code
+        shifted = line[-9:-8].isdigit() and not {*b"ERP"}.isdisjoint(line[digit_count + 9 :])
+        return [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS and not shifted else []
     if kind in {"S", "0"}:
         account = line.find(b"|") - digit_count - 5
         content = len(line) - digit_count - account - 7

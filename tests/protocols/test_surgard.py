@@ -118,7 +118,19 @@ def test_other_ends_are_a_setting(end: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [b"5011 181234E1300100\x14", b"5011 18123\xb4E13001004\x14", b"S011[#1234|NBA0012\x14", b"1011      12 34 C21\x14"]
+    "bad",
+    [
+        b"5011 181234E122010055\x14",
+        b"5011 181234E113001005\x14",
+        b"5011 181234E1220100555\x14",
+        b"5011 181234E1322001005\x14",
+        b"5011 18001231E1220100\x14",
+        b"5011 101234E13001005\x14",
+        b"5011 181234E1300100\x14",
+        b"5011 18123\xb4E13001004\x14",
+        b"S011[#1234|NBA0012\x14",
+        b"1011      12 34 C21\x14",
+    ],
 )
 def test_a_damaged_line_between_two_good_ones_is_asked_for_three_times_then_kept(bad: bytes) -> None:
     items = receive(SurGard(), GOOD + bad + OTHER)
