@@ -107,8 +107,12 @@ def frame_of(event: Event) -> Frame:
 
 
 def keep(line: bytes) -> Frame | None:
-    """Return a frame for an undamaged line of a kind that is not read; a Contact ID that does not fit is damaged."""
-    looks_right = re.fullmatch(rb"([0-9A-Z])([0-9A-Z]) ([0-9A-Z]{3,16}) (?!(?:18|98|58) )[ -~]+", line)
+    """
+    Return a frame for an undamaged line of a kind that is not read.
+
+    It has at most two words behind the account: all kinds of line with more are known, and one that does not fit is damaged.
+    """
+    looks_right = re.fullmatch(rb"([0-9A-Z])([0-9A-Z]) ([0-9A-Z]{3,16}) (?!(?:18|98|58) )[!-~]+(?: [!-~]+)? *", line)
     if looks_right is None:
         return None
     receiver, line_name, account = (part.decode() for part in looks_right.groups())

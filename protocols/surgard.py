@@ -6,7 +6,7 @@ Link protocol: the automation output of Sur-Gard receivers (MLR2, MLR2000, Syste
     5RRL 18AAAAQXYZGGCCC        Contact ID; Q is E, R, P or 1, 3, 6
     3RRL    AAAAAAXXYYYY        SIA, one code a line; an `ri` line names the area of those that follow
     SRRL[#AAAA|NXXYYYY/...]     SIA, several codes a line
-    0RRL[#0000|NYN...]          what the receiver says of itself, in SIA codes
+    0RRL[#0000|NYN...]          what the receiver says of itself, in SIA codes; with another account, that account's
     1RRL      AAAA XGYYY        pulse: event, group, zone or user
     1RRL      0000 P  0L        two-way audio waits on a line
     1RRL           @            heartbeat
@@ -249,8 +249,9 @@ class SurGardLink(LineLink):
             case "sia_2":
                 return sia.parse(frame.content, now, frame.account, frame.receiver, frame.line) or (raw(frame, frame.content),)
             case "internal":
-                events = sia.parse(frame.content, now, CENTRE, frame.receiver, frame.line)
-                return events or (raw(frame, frame.content, account=CENTRE),)
+                account = frame.account if frame.account.strip("0") else CENTRE
+                events = sia.parse(frame.content, now, account, frame.receiver, frame.line)
+                return events or (raw(frame, frame.content, account=account),)
             case "audio":
                 text = f"Two-way audio waits on line {frame.address} of receiver {frame.receiver}"
                 return (internal(frame, "two_way_audio", text),)
@@ -277,8 +278,8 @@ class SurGardLink(LineLink):
 def keep(line: bytes) -> Frame | None:
     """Return a frame for an undamaged line of a kind that is not read: caller id, or one that a maker added."""
     looks_right = re.fullmatch(rb"[!-~][0-9A-Z]{3}[ -~]*", line)
-    if looks_right is None or (line[:1] in b"5316TC8S0" and not (line[:1] in b"S0" and line[-1:] == b"]")):
-        return None
+    if looks_right is None or line[:1] in b"5316TC8S0" or any(read(kind + line[1:]) for kind in (b"5", b"S")):
+        return None  # of a kind that is read, but for a wrong sign: its first one, too
     return Frame(kind="raw", content=line.decode("ascii"))
 
 

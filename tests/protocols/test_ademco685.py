@@ -49,6 +49,7 @@ def test_what_a_receiver_says_of_itself_comes_as_fault_and_as_restored() -> None
         b"\n01 1234 18 E1\xb30 01 C005\r",
         b"\n01 1234 18 E122 01 C00\0\r",
         b"\n01 1234 18 E130 01 C00\r",
+        b"\n01 1234 8 E122 01 C005 \r",
         b"\n01 1234 18 E130 01\r",
     ],
 )

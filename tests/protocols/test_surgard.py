@@ -82,6 +82,12 @@ def test_glued_lines_are_each_one_of_its_own_account_with_its_own_ack(glued: byt
     assert [item.reply for item in items] == [b"\x06"] * len(accounts)
 
 
+def test_an_internal_line_is_the_centre_s_where_it_names_no_account_alone() -> None:
+    items = receive(SurGard(), b"0011[#1234|NHA0012]\x14" + b"S0011[#1234|NHA0012]\x14" + b"0011[#0000|NHA0012]\x14")
+    told = [[(event.account, event.code) for event in events(item)] for item in items]
+    assert [each for each in told if each] == [[("1234", "HA")], [("1234", "HA")], [(CENTRE, "HA")]]
+
+
 def test_a_line_that_is_longer_than_what_is_read_at_a_time_is_not_cut_where_that_ends() -> None:
     text = b"y" * (1024 - len(b"S011[#0001|NBA]" + b"S011[#1111|NHA^a]"))
     items = receive(SurGard(end="none"), b"S011[#0001|NBA^%b^]S011[#1111|NHA^a]b^]" % text[2:])
@@ -126,6 +132,8 @@ def test_other_ends_are_a_setting(end: bytes) -> None:
         b"5011 181234E1322001005\x14",
         b"5011 18001231E1220100\x14",
         b"5011 101234E13001005\x14",
+        b"4011 181234E12201005\x14",
+        b"S011#1234|NHA0012]\x14",
         b"5011 181234E1300100\x14",
         b"5011 18123\xb4E13001004\x14",
         b"S011[#1234|NBA0012\x14",
