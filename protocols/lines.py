@@ -12,8 +12,8 @@ line ends it. Where no sign ends lines, half a second of silence does (`settle`)
 where another begins, so that none takes in what is glued behind it.
 
 A retransmission is a line with the same bytes as the report before it on the same connection, within `REPEAT_S`; or, on a new
-connection, the first of these bytes. The same bytes later, or after another report, are a new event: a receiver sends nothing
-new before it has its ACK.
+connection, the first of these bytes, where its account has sent nothing else since (`dispatch.state`). The same bytes later, or
+after another report, are a new event: a receiver sends nothing new before it has its ACK.
 """
 
 import re
@@ -28,7 +28,7 @@ from protocols import contact_id
 from protocols.columns import Frame, word
 from protocols.errors import FrameError, Reason
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
-from protocols.link import LinkTest, Message, Policies, Received, Rejected
+from protocols.link import LINE, LinkTest, Message, Policies, Received, Rejected
 
 ACK: Final = b"\x06"
 NAK: Final = b"\x15"
@@ -190,7 +190,7 @@ class LineLink(ABC):
         at, self._last_at = self._last_at, now
         if line == self._last and abs(now - at) <= timedelta(seconds=REPEAT_S):
             return self._last_identity
-        identity = ecma_182(line).to_bytes(8).hex()
+        identity = f"{LINE}{ecma_182(line):016x}"
         again = identity in self._seen
         self._seen[identity] = None
         if len(self._seen) > _REMEMBERED:
@@ -212,7 +212,7 @@ class LineLink(ABC):
             text = f"A receiver's line that cannot be read, kept as it came: {_text(line)}"
             event = Event(CENTRE, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, text=text)
             self.noise_bytes = 0
-            return Message(line, (event,), self.reply(ACK, line), f"kept-{self._identity(line, now)}")
+            return Message(line, (event,), self.reply(ACK, line), self._identity(line, now))
         self._naks[line] = naks + 1
         if len(self._naks) > _DAMAGED_REMEMBERED:
             del self._naks[next(iter(self._naks))]

@@ -6,7 +6,7 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -37,6 +37,13 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 Policies = Callable[[str | None, str | None, str], Policy | None]
 """Gives the policy of (receiver, line, account) as a frame names them; None where the centre knows no such account."""
+
+
+LINE: Final = "line-"
+"""
+How the identity of a receiver's line begins: it has no sequence number, so it can be a retransmission of the frame alone that was
+heard last of its account. Behind an @ stands when it came, where it is surely none of what came before.
+"""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

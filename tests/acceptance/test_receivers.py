@@ -231,6 +231,17 @@ async def test_a_receiver_that_repeats_until_it_is_acknowledged_makes_one_event_
     assert (found["site 1"].events, found["site 1"].repeats) == (1, 3)
 
 
+async def test_an_alarm_after_its_restore_is_another_one_whatever_connections_they_come_by(
+    centre: Centre, cable: Cable, port: socket.socket
+) -> None:
+    for each in (line(5), line(5).replace(b"E", b"R"), line(5)):
+        async with wired("tcp", centre, cable, port) as wire:
+            wire.send(each)
+            assert await wire.answers(1) == ACK
+    found = await alarms(centre)
+    assert (found["site 1"].events, found["site 1"].repeats) == (3, 0)
+
+
 @pytest.mark.parametrize("heartbeat", ["heartbeat_s = 0.6"])
 async def test_a_receiver_whose_heartbeats_stop_is_one_alarm_and_restored_when_they_return(
     centre: Centre, cable: Cable, port: socket.socket
