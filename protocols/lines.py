@@ -5,7 +5,8 @@ What the lines of all alarm receivers have in common: where they end, what is ac
 
 A receiver sends a line, waits some seconds for ACK (06) or NAK (15), and sends it again without; behind it all others wait. So:
 a line that was read or kept is acknowledged; one that was visibly damaged on its way is asked for again, at most three times for
-the same bytes, then kept as it is and acknowledged, so that what stands behind it can pass.
+the same bytes, then kept as it is and acknowledged, so that what stands behind it can pass. On a listener that anyone may dial,
+what looks like no line is noise until one has come; but a printable one that ends with DC4 is a receiver's: nothing else does.
 
 Where a sign that ends a line was lost, the line waits: the receiver gets no answer and sends it again, and the begin of the next
 line ends it. Where no sign ends lines, half a second of silence does (`settle`). Each line is the shortest that can be read up to
@@ -20,6 +21,7 @@ import re
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
+from itertools import zip_longest
 from typing import Any, Final
 
 from fastcrc.crc64 import ecma_182
@@ -76,13 +78,13 @@ class LineLink(ABC):
         """
         self.noise_bytes = 0
         self.proven = False
-        """Whether one whole line has come."""
+        """Whether one whole line has come, or nobody but a receiver can speak there: a port, or one that we dialled."""
         self._policies, self._start, self._acknowledge = policies, start, acknowledge
         self._starts = re.compile(b"(?=%b)" % start.pattern)
         """The same, where one may begin inside another."""
         self.ends = ends
         """Any of these signs ends a line; empty: silence does."""
-        self._ends = re.compile(b"[%b]" % re.escape(ends)) if ends else None
+        self._ends = re.compile(b"([%b])" % re.escape(ends)) if ends else None
         self._blank, self._bare = _BLANK + ends + header, _BARE + ends
         self._pending = b""
         self._now = self._last_at = datetime.min.replace(tzinfo=UTC)
@@ -116,9 +118,9 @@ class LineLink(ABC):
         """Take what was read, and say what it completed. See `protocols.link.Link`."""
         self.noise_bytes += len(data)
         self._now = now
-        pieces = self._ends.split(self._pending + data) if self._ends else [self._pending + data]
+        parted = self._ends.split(self._pending + data) if self._ends else [self._pending + data]
         received: list[Received] = []
-        for n, piece in enumerate(pieces, 1):
+        for piece, sign in zip_longest(parted[::2], parted[1::2], fillvalue=b""):
             rest = piece
             while len(rest) > LINE_BYTES_MAX:
                 head, rest = rest[:LINE_BYTES_MAX], rest[LINE_BYTES_MAX:]
@@ -127,8 +129,8 @@ class LineLink(ABC):
                     received.append(self._noise(left))
                 else:
                     rest = left + rest
-            if n < len(pieces) and (left := self._read(rest, now, received, _End.SIGN)):
-                received.append(self._give_up(left, now))
+            if sign and (left := self._read(rest, now, received, _End.SIGN)):
+                received.append(self._give_up(left, sign, now))
         self._pending = rest
         return received
 
@@ -198,15 +200,14 @@ class LineLink(ABC):
         self._last, self._last_identity = line, f"{identity}@{now.timestamp():.3f}" if again else identity
         return self._last_identity
 
-    def _give_up(self, piece: bytes, now: datetime) -> Received:
-        """Say of an ended piece that is no line what becomes of it."""
+    def _give_up(self, piece: bytes, sign: bytes, now: datetime) -> Received:
+        """Say of a piece that is no line, and was ended by `sign`, what becomes of it: a stranger's is noise."""
         line = bare(piece, self._blank, self._bare)
-        likely = self.proven or self._start.match(line) is not None
+        if not (self.proven or self._start.match(line) or (sign == b"\x14" and re.fullmatch(rb"[ -~]+", line))):
+            return self._noise(line)
         kept = self.keep(line)
         if kept is not None:
             return self._take(line, kept, now)
-        if not likely:
-            return self._noise(line)
         naks = self._naks.get(line, 0)
         if naks == NAKS_MAX:
             text = f"A receiver's line that cannot be read, kept as it came: {_text(line)}"

@@ -13,7 +13,8 @@ from typing import Final
 
 import structlog
 
-from protocols.link import Policies
+from protocols.lines import LineLink
+from protocols.link import Link, Policies
 from receiver.config import Listener
 from receiver.conversation import Intake
 from receiver.faults import PORT_LOST, Faults
@@ -44,7 +45,14 @@ class AttachedListener(ABC):
 
     def make(self) -> Session:
         """Return a session for a new connection."""
-        return Session(self.listener.protocol.link(self._policies), self.intake, self.begin, self.end)
+        return Session(self.link(), self.intake, self.begin, self.end)
+
+    def link(self) -> Link:
+        """Return the codec of a new connection: whoever speaks there is a receiver."""
+        link = self.listener.protocol.link(self._policies)
+        if isinstance(link, LineLink):
+            link.proven = True
+        return link
 
     async def open(self) -> None:
         """Begin to try."""

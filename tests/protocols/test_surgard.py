@@ -165,6 +165,21 @@ def test_a_stranger_gets_no_answer() -> None:
     assert all(isinstance(item, Rejected) and item.reply == b"" and not item.events for item in items)
 
 
+def test_a_stranger_is_noise_whatever_ends_a_line() -> None:
+    """HEAD and POST have the letters of a line that a maker might have added."""
+    for end in ("cr", "none"):
+        for word in (b"GET", b"HEAD", b"POST", b"OPTIONS"):
+            items = receive(SurGard(end=end), word + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert items
+            assert all(isinstance(item, Rejected) and item.reply == b"" and not item.events for item in items)
+
+
+def test_a_first_line_that_looks_like_none_is_asked_for_and_kept_all_the_same() -> None:
+    items = receive(SurGard(), b"50110 181234E12201005\x14" * 4)
+    assert [item.reply for item in items] == [b"\x15", b"\x15", b"\x15", b"\x06"]
+    assert [(type(item), len(events(item))) for item in items] == [(Rejected, 1)] * 3 + [(Message, 1)]
+
+
 def test_memory_is_bounded_whatever_comes() -> None:
     link = SurGard().link()
     for data in (b"y" * 65536, b"5011 18" * 9000, b"S011[#" * 9000, b"\x14" * 65536, BEAT[:-1] * 3000):

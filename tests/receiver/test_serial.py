@@ -121,6 +121,17 @@ async def test_a_damaged_line_is_asked_for_three_times_then_kept_and_its_neighbo
     cable.pull()
 
 
+async def test_what_comes_first_on_a_port_is_a_receiver_s_even_where_it_looks_like_no_line(
+    journal: Journal, state_dir: Path, cable: Cable
+) -> None:
+    async with attached(SerialListener, journal, str(cable.path), SurGard(end="cr")) as door:
+        await until(lambda: door.connections)
+        cable.send(b"50110 181234E12201005\r" * 4)
+        assert await cable.answers(4) == NAK * 3 + ACK
+    assert told(state_dir)[-1] == (CENTRE, "", "new")
+    cable.pull()
+
+
 async def test_a_port_that_is_pulled_and_put_back_is_raised_and_restored_each_time(
     journal: Journal, state_dir: Path, cable: Cable
 ) -> None:
