@@ -3,7 +3,8 @@ A listener with one connection that we open ourselves, and open again whenever i
 
     attempt -> Session, as long as it lasts -> attempt after a growing pause
 
-A failed attempt is raised on the centre's own site; the next good one restores it.
+A failed attempt is raised on the centre's own site, and so is a connection that ends within a moment without one line; the next
+good one restores it.
 """
 
 import asyncio
@@ -23,6 +24,9 @@ from receiver.session import Session
 AGAIN_S_FIRST: Final = 0.25
 AGAIN_S_MAX: Final = 15.0
 """How long until the next attempt: it doubles from the first to the last."""
+
+STEADY_S: Final = 1.0
+"""A connection that lasts so long, or brings a line, is one."""
 
 log = structlog.get_logger()
 
@@ -92,9 +96,13 @@ class AttachedListener(ABC):
                 why = str(error) or type(error).__name__
                 self._faults.tell(self.listener.name, PORT_LOST, True, f"{self.listener.address} cannot be opened: {why}")
             else:
-                self._faults.tell(self.listener.name, PORT_LOST, False, f"{self.listener.address} is open again")
                 session = self.session
                 log.info("attached", listener=self.listener.name, address=self.listener.address)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), STEADY_S)
+                hung_up = self._ended.is_set() and not (session and session.proven)
+                what = "is opened, and closed at once from the other side" if hung_up else "is open again"
+                self._faults.tell(self.listener.name, PORT_LOST, hung_up, f"{self.listener.address} {what}")
                 await self._ended.wait()
                 if session and session.proven:
                     again_s = AGAIN_S_FIRST

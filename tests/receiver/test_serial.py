@@ -61,6 +61,7 @@ def cable(tmp_path: Path) -> Cable:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attach, "AGAIN_S_FIRST", 0.01)
     monkeypatch.setattr(attach, "AGAIN_S_MAX", 0.05)
+    monkeypatch.setattr(attach, "STEADY_S", 0.2)
 
 
 async def test_lines_cut_at_every_byte_glued_and_without_their_end_are_answered_when_stored(
