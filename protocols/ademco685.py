@@ -203,4 +203,4 @@ def _report_internal(frame: Frame) -> tuple[Event, ...]:
         for n, qualifier in positions(frame.content[:9])
     )
     text = f"Receiver {frame.receiver}: {word}: all normal"
-    return events or (internal(frame, code, text, qualifier=Qualifier.STATUS),)
+    return events or (internal(frame, code, text, qualifier=Qualifier.RESTORE),)

@@ -48,14 +48,14 @@ _START: Final = re.compile(
     rb"|[36C][0-9A-Z]{3}(?:[0-9A-Z]{2})?[ ]{3}"
     rb"|1[0-9A-Z]{3,6}[ ]{3}"
     rb"|8[0-9A-Z]{3}(?:[0-9A-Z]{2})?(?:[0-9A-F]{2}){2,3}[ ][0-9]{4}"
-    rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTCU][ ]{2})"
+    rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTU][ ]{2})"
 )
 """How a line begins."""
 _TELIM: Final[dict[str, dict[str, Any]]] = {
     "F": {"category": Category.FAULT},
     "K": {"qualifier": Qualifier.RESTORE},
     "R": {"category": Category.TEST},
-    "C": {"category": Category.CLOSING},
+    "T": {"category": Category.CLOSING},
     "U": {"category": Category.OPENING},
 }
 """What Telim's letters mean beside A, an alarm of which kind the account knows."""
@@ -120,7 +120,7 @@ def _high_speed(line: int, account: int) -> Layout:
 
 @cache
 def _telim(line: int) -> Layout:
-    event = (Const(b" "), "code" / column(1, "AFKRTCU"), Const(b"  "), "address" / digits(2))
+    event = (Const(b" "), "code" / column(1, "AFKRTU"), Const(b"  "), "address" / digits(2))
     return layout("telim", *_head("T", line), "account" / filled(6), *event)
 
 
@@ -304,4 +304,5 @@ def report_high_speed(frame: Frame) -> tuple[Event, ...]:
     text = f"Ademco high speed {frame.content}"
     channels = positions(frame.content[:9])
     events = tuple(raw(frame, f"{text}: channel {n}", n, zone=n, qualifier=qualifier) for n, qualifier in channels)
-    return events or (raw(frame, f"{text}: all channels normal", qualifier=Qualifier.STATUS),)
+    normal: dict[str, Any] = {"qualifier": Qualifier.STATUS, "category": Category.STATUS}
+    return events or (raw(frame, f"{text}: all channels normal", **normal),)

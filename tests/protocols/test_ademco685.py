@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dispatch.alarm import Action
+from dispatch.engine import decide
+from dispatch.sites import Site
+from dispatch.state import SiteState
 from protocols.ademco685 import Ademco685, build
 from protocols.event import CENTRE, Qualifier
 from protocols.link import Message, Rejected, unescape
+from receiver.journal import Entry, Report
 from tests.protocols.lines import NOW, check_build, cut, each, events, hostile, receive, rows
 
 FRAMES = rows("ademco685")
@@ -39,7 +44,16 @@ def test_what_a_receiver_says_of_itself_comes_as_fault_and_as_restored() -> None
     items = receive(Ademco685(), b"\n20 LINE 5155 5355 7\r\n20 LINE 5555 5555 7\r")
     told = [(event.account, event.code, event.zone, event.qualifier) for item in items for event in events(item)]
     line = (CENTRE, "receiver_line")
-    assert told == [(*line, "2", Qualifier.NEW), (*line, "6", Qualifier.RESTORE), (*line, None, Qualifier.STATUS)]
+    assert told == [(*line, "2", Qualifier.NEW), (*line, "6", Qualifier.RESTORE), (*line, None, Qualifier.RESTORE)]
+
+
+def test_good_news_opens_no_alarm() -> None:
+    """All channels of an account normal: a status. All lines of the receiver normal: what was wrong with them is over."""
+    of_lines, of_channels = receive(Ademco685(), b"\n20 LINE 5555 5555 7\r\n01 1234 5555 5555 7\r")
+    for item, action in ((of_lines, Action.JOIN), (of_channels, Action.LOG)):
+        entry = Entry(1, Report(NOW, "lines", "", "", events(item)), "")
+        (placement,) = decide(Site(("1234",), "shop", "Shop"), SiteState(), entry, "j", NOW).placements
+        assert placement.action is action
 
 
 @pytest.mark.parametrize(
