@@ -6,6 +6,7 @@ The fixed columns of a receiver's line, each layout declared once, for reading a
 What a layout does not cover (which one it is, how wide its columns are) is for the protocol to say.
 """
 
+import re
 import string
 from collections.abc import Iterable
 from functools import cache
@@ -110,8 +111,17 @@ def layout(kind: str, *columns: Any) -> Layout:  # noqa: ANN401 - construct has 
 def column(width: int, allowed: str = PRINTABLE) -> Any:  # noqa: ANN401 - construct has no types
     """Return a column of so many characters, each one of `allowed`."""
     legal = frozenset(allowed)
-    text = ExprAdapter(Bytes(width), lambda raw, _: raw.decode("latin-1"), lambda value, _: value.encode("latin-1"))
-    return ExprValidator(text, lambda value, _: legal.issuperset(value))
+    return ExprValidator(_text(width), lambda value, _: legal.issuperset(value))
+
+
+@cache
+def matching(width: int, pattern: re.Pattern[str]) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column of so many bytes, as latin-1, that a pattern matches."""
+    return ExprValidator(_text(width), lambda value, _: pattern.fullmatch(value) is not None)
+
+
+def _text(width: int) -> Any:  # noqa: ANN401 - construct has no types
+    return ExprAdapter(Bytes(width), lambda raw, _: raw.decode("latin-1"), lambda value, _: value.encode("latin-1"))
 
 
 @cache

@@ -5,7 +5,7 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("keys", len(self.keys))]
+
+
+def utc(shown: datetime, zone: ZoneInfo | None, now: datetime | None) -> datetime:
+    """
+    Return the moment at which a clock shows a date and time.
+
+    shown: its zone is not looked at. zone: the clock's; None: UTC. now: where the clock goes back, an hour comes twice, and the
+    one nearer to now is meant. Raises OverflowError at the end of all calendars.
+    """
+    if zone is None:
+        return shown.replace(tzinfo=UTC)
+    first, second = (shown.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return second if now is not None and abs(second - now) < abs(first - now) else first
 
 
 Policies = Callable[[str | None, str | None, str], Policy | None]

@@ -15,7 +15,8 @@ Link protocol: the automation output of Sur-Gard receivers (MLR2, MLR2000, Syste
     TRRLAAAAAA E  ZZ            Telim
     CRRL    AAAAAAXYZZ          FSK2
 
-Contact ID is read from the right: what lies between the 18 and the last nine signs is the account. A line that has a digit for Q,
+Contact ID is read from the right: what lies between the 18 and the last nine signs is the account, which blanks or
+zeros may fill. A line that has a digit for Q,
 and an E, R or P behind its account's third sign, has lost or won a sign on its way: it is damaged. Where the space stands says
 how many digits the line has. Answers are ACK (06) and NAK (15). Caller id (4, s) and other lines are kept and raised as unknown.
 What identifies a retransmission is in `protocols.lines`. Source: the makers' public installation manuals.
@@ -31,7 +32,7 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id, sia
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, matching, parts
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from protocols.lines import MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
@@ -51,6 +52,8 @@ _START: Final = re.compile(
     rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTU][ ]{2})"
 )
 """How a line begins."""
+_CONTENT: Final = re.compile(r"(?:[ -\]_-~]++|\^[^\x00-\x1f\x7f^]*+\^|\^)*+")
+"""SIA: printable signs, and between ^ and ^ also those of eight bits: text in CP1252 or UTF-8."""
 _TELIM: Final[dict[str, dict[str, Any]]] = {
     "F": {"category": Category.FAULT},
     "K": {"qualifier": Qualifier.RESTORE},
@@ -67,7 +70,7 @@ def _head(kind: str, line: int) -> tuple[object, ...]:
 
 @cache
 def _contact_id(line: int, account: int) -> Layout:
-    between = (Const(b" "), "message_type" / MESSAGE_TYPE, "account" / column(account, ALPHANUMERIC))
+    between = (Const(b" "), "message_type" / MESSAGE_TYPE, "account" / filled(account, ALPHANUMERIC))
     report = ("qualifier" / column(1, "ERP136"), "code" / hexa(3), "partition" / hexa(2), "address" / hexa(3))
     return layout("contact_id", *_head("5", line), *between, *report)
 
@@ -81,7 +84,13 @@ def _sia_1(line: int) -> Layout:
 @lru_cache(256)
 def _sia_2(kind: str, line: int, account: int, content: int) -> Layout:
     name = "sia_2" if kind == "S" else "internal"
-    inner = (Const(b"[#"), "account" / column(account, ALPHANUMERIC), Const(b"|"), "content" / column(content), Const(b"]"))
+    inner = (
+        Const(b"[#"),
+        "account" / column(account, ALPHANUMERIC),
+        Const(b"|"),
+        "content" / matching(content, _CONTENT),
+        Const(b"]"),
+    )
     return layout(name, *_head(kind, line), *inner)
 
 
@@ -247,11 +256,9 @@ class SurGardLink(LineLink):
             case "sia_1":
                 return self._report_sia_1(frame, now)
             case "sia_2":
-                return sia.parse(frame.content, now, frame.account, frame.receiver, frame.line) or (raw(frame, frame.content),)
+                return self._report_sia(frame, frame.content, frame.account, now)
             case "internal":
-                account = frame.account if frame.account.strip("0") else CENTRE
-                events = sia.parse(frame.content, now, account, frame.receiver, frame.line)
-                return events or (raw(frame, frame.content, account=account),)
+                return self._report_sia(frame, frame.content, frame.account if frame.account.strip("0") else CENTRE, now)
             case "audio":
                 text = f"Two-way audio waits on line {frame.address} of receiver {frame.receiver}"
                 return (internal(frame, "two_way_audio", text),)
@@ -271,8 +278,19 @@ class SurGardLink(LineLink):
             self._area = place, address
             return ()
         area = f"ri{self._area[1]}/" if self._area[0] == place else ""
-        content = f"N{area}{frame.code}{address}"
-        return sia.parse(content, now, frame.account, frame.receiver, frame.line) or (raw(frame, content),)
+        return self._report_sia(frame, f"N{area}{frame.code}{address}", frame.account, now)
+
+    def _report_sia(self, frame: Frame, content: str, account: str, now: datetime) -> tuple[Event, ...]:
+        policy = self._policies(frame.receiver, frame.line, account)
+        sent = content.encode("latin-1")
+        try:
+            content = sent.decode()
+        except UnicodeDecodeError:
+            content = sent.decode("cp1252", "replace")
+        zone = policy.time_zone if policy else None
+        return sia.parse(content, now, account, frame.receiver, frame.line, time_zone=zone) or (
+            raw(frame, content, account=account),
+        )
 
 
 def keep(line: bytes) -> Frame | None:

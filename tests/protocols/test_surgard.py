@@ -1,13 +1,15 @@
 """The Sur-Gard link: every vector in every company, glued and damaged lines, and any bytes at all."""
 
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.event import CENTRE, Category
-from protocols.link import LinkTest, Message, Rejected, unescape
+from protocols.link import LinkTest, Message, Policy, Rejected, unescape
 from protocols.surgard import SurGard, build
 from tests.protocols.lines import NOW, check_build, cut, each, events, hostile, one_by_one, receive, rows
 
@@ -86,6 +88,26 @@ def test_an_internal_line_is_the_centre_s_where_it_names_no_account_alone() -> N
     items = receive(SurGard(), b"0011[#1234|NHA0012]\x14" + b"S0011[#1234|NHA0012]\x14" + b"0011[#0000|NHA0012]\x14")
     told = [[(event.account, event.code) for event in events(item)] for item in items]
     assert [each for each in told if each] == [[("1234", "HA")], [("1234", "HA")], [(CENTRE, "HA")]]
+
+
+def test_a_sia_line_s_time_is_of_the_clock_of_its_account() -> None:
+    link = SurGard().link(lambda *_: Policy(time_zone=ZoneInfo("Europe/Paris")))
+    (item,) = link.receive(b"S011[#5551|Nti10:15/BA4]\x14", NOW)
+    assert [event.occurred_at for event in events(item)] == [datetime(2026, 11, 22, 9, 15, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("text", ["café".encode(), "café".encode("cp1252")])
+def test_text_may_have_signs_of_eight_bits_and_nothing_else_may(text: bytes) -> None:
+    (item,) = receive(SurGard(), b"S011[#1234|NHA0001^%b^]\x14" % text)
+    assert [(event.account, event.code, event.text) for event in events(item)] == [("1234", "HA", "café")]
+    assert item.reply == b"\x06"
+    (item,) = receive(SurGard(), b"S011[#1234|NHA0001%b]\x14" % text)
+    assert item.reply == b"\x15"
+
+
+def test_an_account_may_be_filled_with_blanks() -> None:
+    (item,) = receive(SurGard(), b"5011 18  1234E12201005\x14")
+    assert [(event.account, event.code) for event in events(item)] == [("1234", "122")]
 
 
 def test_a_line_that_is_longer_than_what_is_read_at_a_time_is_not_cut_where_that_ends() -> None:
