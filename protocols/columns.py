@@ -55,6 +55,15 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What no column is named for."""
 
 
+class ColumnError(ValueError):
+    """A value does not fit its column."""
+
+    def __init__(self, kind: str, column: str, value: str, width: int) -> None:
+        """kind: of line. column: its name."""
+        super().__init__(f"{kind}: its {column} has {width} sign{'s' * (width > 1)}, and {value!r} does not fit")
+        self.column = column
+
+
 class Layout(msgspec.Struct, frozen=True):
     """One kind of line."""
 
@@ -84,11 +93,14 @@ class Layout(msgspec.Struct, frozen=True):
         return tuple(found)
 
     def build(self, frame: Frame) -> bytes:
-        """Return the line. Raises ValueError where a column is too long, or holds what it may not."""
+        """Return the line. Raises ColumnError where a column is too long, or holds what it may not."""
+        return b"".join([self._build(each, getattr(frame, each.name) if each.name else None) for each in self.columns.subcons])
+
+    def _build(self, each: Any, value: str | None) -> bytes:  # noqa: ANN401 - construct has no types
         try:
-            return bytes(self.columns.build(msgspec.structs.asdict(frame)))
-        except ConstructError as error:
-            raise ValueError(f"{self.kind}: {error}") from error
+            return bytes(each.build(value))
+        except (ConstructError, UnicodeEncodeError) as error:
+            raise ColumnError(self.kind, each.name, value or "", each.sizeof()) from error
 
 
 def first(layouts: Iterable[Layout], line: bytes) -> Frame | None:
