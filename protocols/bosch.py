@@ -78,8 +78,9 @@ def _sia_mode_layouts(line: bytes) -> list[Layout]:
 
 
 def keep(line: bytes) -> Frame | None:
-    """Return a frame for an undamaged line of a kind that is not read."""
-    if line[:1] in {b"a", b"1"} or re.fullmatch(rb"[0-9A-Za-z][0-9A-Z]{3} [ -~]+", line) is None:
+    """Return a frame for an undamaged line of a kind that is not read: a Contact ID but for its first sign is damaged."""
+    looks_right = re.fullmatch(rb"[0-9A-Za-z][0-9A-Z]{3} [ -~]+", line)
+    if looks_right is None or line[:1] in {b"a", b"1"} or read(b"a" + line[1:]):
         return None
     return Frame(kind="raw", content=line.decode("ascii"))
 
