@@ -17,6 +17,7 @@ from arcgate import ledger
 from arcgate.ask import ask, load
 from arcgate.output import AsJson, clock, fail, print_json, printable
 from arcgate.run import ConfigFile, refusing
+from protocols.event import Event, Format, Qualifier
 from protocols.link import escape
 
 if TYPE_CHECKING:
@@ -155,12 +156,19 @@ def _line(entry: "Entry") -> str:
 
 
 def _lines(entry: "Entry") -> str:
-    """Write an entry for a person: what it was, and below it the frame."""
+    """Write an entry for a person: what it was, and below it the frame; what the gateway says of itself has its text there."""
     report = entry.report
-    events = " ".join(event.code or str(event.format) for event in report.events)
+    events = " ".join(_code(event) for event in report.events)
     why = f", refused: {report.error.reason}" if report.error else f", {report.mark}" if report.mark else ""
     told = printable(f"{report.listener} {report.peer}  account {report.events[0].account}: {events}{why}")
-    return f"{entry.position:>9}  {clock(report.received_at)} UTC  {told}\n{'':11}{_frame(entry)}\n"
+    said = _frame(entry) or printable(" ".join(event.text or "" for event in report.events))
+    return f"{entry.position:>9}  {clock(report.received_at)} UTC  {told}\n{'':11}{said}\n"
+
+
+def _code(event: Event) -> str:
+    """Write what an event is in a word or two; the frame tells of a panel's own whether it is over."""
+    over = event.format is Format.ARCGATE and event.qualifier is Qualifier.RESTORE
+    return f"{event.code or event.format}{' restored' if over else ''}"
 
 
 def _fields(entry: "Entry") -> dict[str, Any]:

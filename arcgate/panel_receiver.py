@@ -23,6 +23,7 @@ from arcgate.decode_asked import protocol_of
 from arcgate.output import AsJson, fail, print_json
 from arcgate.panel_options import event_of, shared
 from arcgate.panel_wire import Way, Wire, WireError
+from protocols.columns import ColumnError
 from protocols.event import Qualifier
 from protocols.lines import ACK, NAK
 from protocols.link import Message, Prints, Rejected, escape
@@ -33,6 +34,14 @@ AGAIN_S: Final = 1.0
 NUMBERS: Final = 1000
 """Zones have three digits."""
 Tell = Callable[["Trip"], None]
+_OPTIONS: Final = {
+    "receiver": "--receiver",
+    "line": "--line",
+    "account": "--account",
+    "partition": "--partition",
+    "address": "--zone",
+}
+"""Which option fills a column."""
 _WORDS: Final = {ACK: "ACK", NAK: "NAK", b"": "silence"}
 
 
@@ -111,7 +120,8 @@ def receiver(  # noqa: PLR0913 - each field of an event is an option
         beat = protocol.heartbeat(options.receiver, options.line)
         answered = _answered(protocol, line(0) if code else beat, options.account if code else "")
     except ValueError as error:
-        raise typer.BadParameter(f"{options.protocol}: no such line: {error}", param_hint="--protocol") from error
+        option = _OPTIONS.get(error.column, "--protocol") if isinstance(error, ColumnError) else "--protocol"
+        raise typer.BadParameter(f"{options.protocol}: no such line: {error}", param_hint=option) from error
     numbers = range(count) if count else itertools.count()
     tell = _teller(json=json, one_by_one=count <= SHOWN_MAX)
     talk = Talk(Wire(way), options, beat, tell, answered=answered)

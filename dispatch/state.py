@@ -9,8 +9,12 @@ from typing import Final
 
 import msgspec
 
+from protocols.link import LINE
+
 REPEAT_S: Final = 300
 """A frame is repeated at most this long after it was last received."""
+LINE_REPEAT_S: Final = 60
+"""And a receiver's line, if no other frame of its account was since: the same line after a restore is a second alarm."""
 FRAMES_KEPT: Final = 4
 """Of each account: the last different frames, so that a frame which is repeated often does not push the others out."""
 ACCOUNTS_KEPT: Final = 16
@@ -54,14 +58,14 @@ class SiteState(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         if not identity:
             return self, None
-        key, at, original = account.upper(), int(now.timestamp() * 1000), None
-        frames = []
-        for frame in self.heard.get(key, ()):
-            if frame.identity != identity:
-                frames.append(frame)
-            elif at - frame.at <= REPEAT_S * 1000:
-                original = frame.original
-        del frames[: 1 - FRAMES_KEPT]
+        key, at = account.upper(), int(now.timestamp() * 1000)
+        before = self.heard.get(key, ())
+        if identity.startswith(LINE):
+            same, within_s = [frame for frame in before[-1:] if f"{frame.identity}@".startswith(f"{identity}@")], LINE_REPEAT_S
+        else:
+            same, within_s = [frame for frame in before if frame.identity == identity], REPEAT_S
+        original = next((frame.original for frame in same if at - frame.at <= within_s * 1000), None)
+        frames = [frame for frame in before if frame.identity != identity][1 - FRAMES_KEPT :]
         frames.append(Heard(identity, at, original or place))
         heard = self.heard.copy()
         heard.pop(key, None)

@@ -23,9 +23,9 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, first, hexa, layout, parts
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event, Qualifier
-from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 from protocols.surgard import report_high_speed
 
@@ -43,8 +43,9 @@ def _head(account: int, allowed: str = ALPHANUMERIC) -> tuple[object, ...]:
 
 @cache
 def _contact_id(account: int, flag: int) -> Layout:
-    report = ("message_type" / column(2, "1589"), Const(b" "), "qualifier" / column(1, "ERP136"), "code" / hexa(3), Const(b" "))
-    address = ("partition" / hexa(2), Const(b" "), "flag" / column(flag, "CU"), "address" / hexa(3))
+    report = ("message_type" / MESSAGE_TYPE, Const(b" "), "qualifier" / column(1, "ERP136"), "code" / hexa(3), Const(b" "))
+    number = hexa(3) if flag else digits(3)  # a C that has moved into the number is none of its digits
+    address = ("partition" / hexa(2), Const(b" "), "flag" / column(flag, "CU"), "address" / number)
     return layout("contact_id", *_head(account), *report, *address)
 
 
@@ -106,8 +107,12 @@ def frame_of(event: Event) -> Frame:
 
 
 def keep(line: bytes) -> Frame | None:
-    """Return a frame for an undamaged line of a kind that is not read; a Contact ID that does not fit is damaged."""
-    looks_right = re.fullmatch(rb"([0-9A-Z])([0-9A-Z]) ([0-9A-Z]{3,16}) (?!(?:18|98|58) )[ -~]+", line)
+    """
+    Return a frame for an undamaged line of a kind that is not read.
+
+    It has at most two words behind the account: all kinds of line with more are known, and one that does not fit is damaged.
+    """
+    looks_right = re.fullmatch(rb"([0-9A-Z])([0-9A-Z]) ([0-9A-Z]{3,16}) (?!(?:18|98|58) )[!-~]+(?: [!-~]+)? *", line)
     if looks_right is None:
         return None
     receiver, line_name, account = (part.decode() for part in looks_right.groups())
@@ -127,12 +132,12 @@ class Ademco685(msgspec.Struct, frozen=True, tag_field="protocol", tag="ademco68
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a 685."""
-        line = frame.strip(b"\x00\r\n")
+        line = bare(frame)
         return read(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n").rstrip(b" ")
+        line = bare(frame).rstrip(b" ")
         return parts(layouts(line), line)
 
     def line_of(self, event: Event) -> bytes:
@@ -198,4 +203,4 @@ def _report_internal(frame: Frame) -> tuple[Event, ...]:
         for n, qualifier in positions(frame.content[:9])
     )
     text = f"Receiver {frame.receiver}: {word}: all normal"
-    return events or (internal(frame, code, text, qualifier=Qualifier.STATUS),)
+    return events or (internal(frame, code, text, qualifier=Qualifier.RESTORE),)

@@ -28,7 +28,7 @@ from fastcrc.crc16 import arc
 from protocols import contact_id, surgard
 from protocols.columns import ALPHANUMERIC, PRINTABLE, Frame, Layout, column, digits, first, hexa, layout, parts
 from protocols.event import Event
-from protocols.lines import ACK, LineLink, contact_id_content, contact_id_frame, raw
+from protocols.lines import ACK, MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, raw
 from protocols.link import Part, Policies
 
 _START = rb"(?:a[0-9A-Z]{3} [0-9A-F]{4}|1[0-9A-Z]{3} {3})"
@@ -40,7 +40,7 @@ _ACCOUNT: Final = re.compile(r"#([0-9A-Za-z]{1,16})\|")
 @cache
 def _contact_id(account: int) -> Layout:
     place = ("receiver" / column(2, ALPHANUMERIC), "line" / column(1, ALPHANUMERIC), Const(b" "))
-    who = ("account" / column(account, ALPHANUMERIC), "message_type" / column(2, "1589"))
+    who = ("account" / column(account, ALPHANUMERIC), "message_type" / MESSAGE_TYPE)
     report = ("qualifier" / column(1, "ERP136"), "code" / hexa(3), "partition" / hexa(2), "address" / hexa(3))
     return layout("contact_id", Const(b"a"), *place, *who, *report)
 
@@ -78,8 +78,9 @@ def _sia_mode_layouts(line: bytes) -> list[Layout]:
 
 
 def keep(line: bytes) -> Frame | None:
-    """Return a frame for an undamaged line of a kind that is not read."""
-    if line[:1] in {b"a", b"1"} or re.fullmatch(rb"[0-9A-Za-z][0-9A-Z]{3} [ -~]+", line) is None:
+    """Return a frame for an undamaged line of a kind that is not read: a Contact ID but for its first sign is damaged."""
+    looks_right = re.fullmatch(rb"[0-9A-Za-z][0-9A-Z]{3} [ -~]+", line)
+    if looks_right is None or line[:1] in {b"a", b"1"} or read(b"a" + line[1:]):
         return None
     return Frame(kind="raw", content=line.decode("ascii"))
 
@@ -107,12 +108,12 @@ class Bosch(msgspec.Struct, frozen=True, tag_field="protocol", tag="bosch", forb
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of these receivers."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return read(line) or read_sia_mode(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n\x14").removeprefix(b" ")
+        line = bare(frame).removeprefix(b" ")
         return parts([*layouts(line), *_sia_mode_layouts(line)], line)
 
     def line_of(self, event: Event) -> bytes:

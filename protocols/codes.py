@@ -95,7 +95,7 @@ def contact_id(code: str) -> Code | None:
 
 def contact_id_family(code: str) -> Code | None:
     """Say what is known of three digits that no line of the table knows, by the first ones; None where it is nothing."""
-    return (_FAMILIES.get(code[:2]) or _FAMILIES.get(code[:1])) if code.isdecimal() else None
+    return _FAMILIES.get(code[:2]) or _FAMILIES.get(code[:1])
 
 
 def sia(code: str) -> Code | None:

@@ -6,6 +6,7 @@ The fixed columns of a receiver's line, each layout declared once, for reading a
 What a layout does not cover (which one it is, how wide its columns are) is for the protocol to say.
 """
 
+import re
 import string
 from collections.abc import Iterable
 from functools import cache
@@ -54,6 +55,15 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What no column is named for."""
 
 
+class ColumnError(ValueError):
+    """A value does not fit its column."""
+
+    def __init__(self, kind: str, column: str, value: str, width: int) -> None:
+        """kind: of line. column: its name."""
+        super().__init__(f"{kind}: its {column} has {width} sign{'s' * (width > 1)}, and {value!r} does not fit")
+        self.column = column
+
+
 class Layout(msgspec.Struct, frozen=True):
     """One kind of line."""
 
@@ -83,11 +93,14 @@ class Layout(msgspec.Struct, frozen=True):
         return tuple(found)
 
     def build(self, frame: Frame) -> bytes:
-        """Return the line. Raises ValueError where a column is too long, or holds what it may not."""
+        """Return the line. Raises ColumnError where a column is too long, or holds what it may not."""
+        return b"".join([self._build(each, getattr(frame, each.name) if each.name else None) for each in self.columns.subcons])
+
+    def _build(self, each: Any, value: str | None) -> bytes:  # noqa: ANN401 - construct has no types
         try:
-            return bytes(self.columns.build(msgspec.structs.asdict(frame)))
-        except ConstructError as error:
-            raise ValueError(f"{self.kind}: {error}") from error
+            return bytes(each.build(value))
+        except (ConstructError, UnicodeEncodeError) as error:
+            raise ColumnError(self.kind, each.name, value or "", each.sizeof()) from error
 
 
 def first(layouts: Iterable[Layout], line: bytes) -> Frame | None:
@@ -110,8 +123,17 @@ def layout(kind: str, *columns: Any) -> Layout:  # noqa: ANN401 - construct has 
 def column(width: int, allowed: str = PRINTABLE) -> Any:  # noqa: ANN401 - construct has no types
     """Return a column of so many characters, each one of `allowed`."""
     legal = frozenset(allowed)
-    text = ExprAdapter(Bytes(width), lambda raw, _: raw.decode("latin-1"), lambda value, _: value.encode("latin-1"))
-    return ExprValidator(text, lambda value, _: legal.issuperset(value))
+    return ExprValidator(_text(width), lambda value, _: legal.issuperset(value))
+
+
+@cache
+def matching(width: int, pattern: re.Pattern[str]) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column of so many bytes, as latin-1, that a pattern matches."""
+    return ExprValidator(_text(width), lambda value, _: pattern.fullmatch(value) is not None)
+
+
+def _text(width: int) -> Any:  # noqa: ANN401 - construct has no types
+    return ExprAdapter(Bytes(width), lambda raw, _: raw.decode("latin-1"), lambda value, _: value.encode("latin-1"))
 
 
 @cache
@@ -122,6 +144,12 @@ def filled(width: int, allowed: str = HEXA) -> Any:  # noqa: ANN401 - construct 
         Bytes(width), lambda raw, _: raw.decode("latin-1").lstrip(" "), lambda value, _: f"{value:>{width}}".encode("latin-1")
     )
     return ExprValidator(text, lambda value, _: legal.issuperset(value) and value.strip() != "")
+
+
+@cache
+def word(*allowed: str) -> Any:  # noqa: ANN401 - construct has no types
+    """Return a column that holds one of these words, all of one length."""
+    return ExprValidator(column(len(allowed[0])), lambda value, _: value in allowed)
 
 
 def hexa(width: int) -> Any:  # noqa: ANN401 - construct has no types

@@ -17,6 +17,7 @@ from protocols import ademco685
 from protocols.ademco685 import AdemcoLink
 from protocols.columns import Frame, parts
 from protocols.event import Event
+from protocols.lines import bare
 from protocols.link import Part, Policies
 
 build = ademco685.build
@@ -58,7 +59,8 @@ class Cp220(msgspec.Struct, frozen=True, tag_field="protocol", tag="cp220", forb
         return build(Frame(kind="heartbeat", receiver=receiver, line=line), self.header.encode(), self.end.encode())
 
     def _line(self, frame: bytes) -> bytes:
-        return frame.strip(b"\x00\r\n" + self.header.encode() + self.end.encode()).rstrip(b" ")
+        signs = b"\r\n" + self.header.encode() + self.end.encode()
+        return bare(frame, b"\x00" + signs, signs).rstrip(b" ")
 
 
 class Cp220Link(AdemcoLink):

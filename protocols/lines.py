@@ -5,27 +5,32 @@ What the lines of all alarm receivers have in common: where they end, what is ac
 
 A receiver sends a line, waits some seconds for ACK (06) or NAK (15), and sends it again without; behind it all others wait. So:
 a line that was read or kept is acknowledged; one that was visibly damaged on its way is asked for again, at most three times for
-the same bytes, then kept as it is and acknowledged, so that what stands behind it can pass.
+the same bytes, then kept as it is and acknowledged, so that what stands behind it can pass. On a listener that anyone may dial,
+what looks like no line is noise until one has come; but a printable one that ends with DC4 is a receiver's: nothing else does.
 
-A sign that ends a line may have been lost: then the next line's begin ends it, or half a second of silence (`settle`).
+Where a sign that ends a line was lost, the line waits: the receiver gets no answer and sends it again, and the begin of the next
+line ends it. Where no sign ends lines, half a second of silence does (`settle`). Each line is the shortest that can be read up to
+where another begins, so that none takes in what is glued behind it.
 
 A retransmission is a line with the same bytes as the report before it on the same connection, within `REPEAT_S`; or, on a new
-connection, the first of these bytes. The same bytes later, or after another report, are a new event: a receiver sends nothing
-new before it has its ACK.
+connection, the first of these bytes, where its account has sent nothing else since (`dispatch.state`). The same bytes later, or
+after another report, are a new event: a receiver sends nothing new before it has its ACK.
 """
 
 import re
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from itertools import zip_longest
 from typing import Any, Final
 
 from fastcrc.crc64 import ecma_182
 
 from protocols import contact_id
-from protocols.columns import Frame
+from protocols.columns import Frame, word
 from protocols.errors import FrameError, Reason
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
-from protocols.link import LinkTest, Message, Policies, Received, Rejected
+from protocols.link import LINE, LinkTest, Message, Policies, Received, Rejected
 
 ACK: Final = b"\x06"
 NAK: Final = b"\x15"
@@ -33,7 +38,7 @@ LINE_BYTES_MAX: Final = 1024
 """Longer than any line of any receiver."""
 NAKS_MAX: Final = 3
 QUIET_S: Final = 0.5
-"""After so long a silence a whole line counts as ended: receivers wait 4 s for their answer."""
+"""After so long a silence a whole line that no sign ends counts as ended: receivers wait 4 s for their answer."""
 REPEAT_S: Final = 60.0
 """Four tries, each at most ten seconds, and a heartbeat before the last."""
 _REMEMBERED: Final = 1024
@@ -45,6 +50,18 @@ _TRIES_MAX: Final = 256
 """In one piece; it has room for some sixty lines. So what is made to be slow is not."""
 _BLANK: Final = b"\x00\r\n\x14"
 """What stands between lines, however they end."""
+_BARE: Final = b"\r\n\x14"
+"""What may stand between a line and the sign that ends it. A NUL there is a sign of the line that came with a wrong parity."""
+
+
+class _End(Enum):
+    """What stands behind a piece of what came."""
+
+    SIGN = auto()
+    """A sign that ends a line."""
+    SILENCE = auto()
+    OPEN = auto()
+    """Nothing yet: the line that it ends in may go on."""
 
 
 class LineLink(ABC):
@@ -61,14 +78,14 @@ class LineLink(ABC):
         """
         self.noise_bytes = 0
         self.proven = False
-        """Whether one whole line has come."""
+        """Whether one whole line has come, or nobody but a receiver can speak there: a port, or one that we dialled."""
         self._policies, self._start, self._acknowledge = policies, start, acknowledge
         self._starts = re.compile(b"(?=%b)" % start.pattern)
         """The same, where one may begin inside another."""
         self.ends = ends
         """Any of these signs ends a line; empty: silence does."""
-        self._ends = re.compile(b"[%b]" % re.escape(ends)) if ends else None
-        self._blank = _BLANK + ends + header
+        self._ends = re.compile(b"([%b])" % re.escape(ends)) if ends else None
+        self._blank, self._bare = _BLANK + ends + header, _BARE + ends
         self._pending = b""
         self._now = self._last_at = datetime.min.replace(tzinfo=UTC)
         self._last = b""
@@ -101,51 +118,54 @@ class LineLink(ABC):
         """Take what was read, and say what it completed. See `protocols.link.Link`."""
         self.noise_bytes += len(data)
         self._now = now
-        pieces = self._ends.split(self._pending + data) if self._ends else [self._pending + data]
+        parted = self._ends.split(self._pending + data) if self._ends else [self._pending + data]
         received: list[Received] = []
-        for n, piece in enumerate(pieces, 1):
+        for piece, sign in zip_longest(parted[::2], parted[1::2], fillvalue=b""):
             rest = piece
             while len(rest) > LINE_BYTES_MAX:
                 head, rest = rest[:LINE_BYTES_MAX], rest[LINE_BYTES_MAX:]
-                left = self._read(head, now, received)
+                left = self._read(head, now, received, _End.OPEN)
                 if len(left) == len(head):
                     received.append(self._noise(left))
                 else:
                     rest = left + rest
-            if n < len(pieces) and (left := self._read(rest, now, received)):
-                received.append(self._give_up(left, now))
+            if sign and (left := self._read(rest, now, received, _End.SIGN)):
+                received.append(self._give_up(left, sign, now))
         self._pending = rest
         return received
 
     def settle(self, now: datetime) -> list[Received]:
-        """Take the silence of `QUIET_S`: a line that is whole but for the sign that ends it is a line."""
+        """Take the silence of `QUIET_S`, which ends a line where no sign does."""
         received: list[Received] = []
-        if self._pending:
-            self._pending = self._read(self._pending, now, received)
+        if self.unsettled:
+            self._pending = self._read(self._pending, now, received, _End.SILENCE)
         return received
 
     @property
     def unsettled(self) -> bool:
-        """Whether something waits for its end, so that `settle` may be called for."""
-        return bool(self._pending)
+        """Whether something waits for silence to end it, so that `settle` may be called for."""
+        return bool(self._pending) and self._ends is None
 
     def finish(self) -> list[Received]:
         """Say what is left at the end of the connection: a line without its end, or bytes that became none."""
-        received = self.settle(self._now)
-        left, self._pending = self._pending.strip(self._blank + b" "), b""
+        received: list[Received] = []
+        left = self._read(self._pending, self._now, received, _End.SILENCE).strip(self._blank + b" ")
+        self._pending = b""
         return [*received, self._noise(left)] if left else received
 
-    def _read(self, piece: bytes, now: datetime, received: list[Received]) -> bytes:
+    def _read(self, piece: bytes, now: datetime, received: list[Received], end: _End) -> bytes:
         """Add the lines of a piece to `received`; return what stands behind the last one."""
         if not piece.strip(self._blank):
             return b""
         cuts = sorted({0, *(match.start() for match in self._starts.finditer(piece)), len(piece)})
+        ends = len(cuts) - (1 if end is _End.OPEN else 0)
         unread, n, tried = 0, 0, 0
         while n < len(cuts) - 1 and tried < _TRIES_MAX:
             begin = cuts[n]
-            for last in (len(cuts) - 1, *range(n + 1, min(n + 1 + _STARTS_TRIED, len(cuts) - 1))):
+            for last in dict.fromkeys((*range(n + 1, min(n + 1 + _STARTS_TRIED, ends)), ends - 1)):
                 tried += 1
-                line = piece[begin : cuts[last]].strip(self._blank)
+                signed = end is _End.SIGN and last == len(cuts) - 1
+                line = bare(piece[begin : cuts[last]], self._blank, self._bare if signed else self._blank)
                 frame = self.parse(line) if line and len(line) <= LINE_BYTES_MAX else None
                 if frame is not None:
                     if lost := piece[unread:begin].strip(self._blank + b" "):
@@ -172,7 +192,7 @@ class LineLink(ABC):
         at, self._last_at = self._last_at, now
         if line == self._last and abs(now - at) <= timedelta(seconds=REPEAT_S):
             return self._last_identity
-        identity = ecma_182(line).to_bytes(8).hex()
+        identity = f"{LINE}{ecma_182(line):016x}"
         again = identity in self._seen
         self._seen[identity] = None
         if len(self._seen) > _REMEMBERED:
@@ -180,21 +200,20 @@ class LineLink(ABC):
         self._last, self._last_identity = line, f"{identity}@{now.timestamp():.3f}" if again else identity
         return self._last_identity
 
-    def _give_up(self, piece: bytes, now: datetime) -> Received:
-        """Say of an ended piece that is no line what becomes of it."""
-        line = piece.strip(self._blank)
-        likely = self.proven or self._start.match(line) is not None
+    def _give_up(self, piece: bytes, sign: bytes, now: datetime) -> Received:
+        """Say of a piece that is no line, and was ended by `sign`, what becomes of it: a stranger's is noise."""
+        line = bare(piece, self._blank, self._bare)
+        if not (self.proven or self._start.match(line) or (sign == b"\x14" and re.fullmatch(rb"[ -~]+", line))):
+            return self._noise(line)
         kept = self.keep(line)
         if kept is not None:
             return self._take(line, kept, now)
-        if not likely:
-            return self._noise(line)
         naks = self._naks.get(line, 0)
         if naks == NAKS_MAX:
             text = f"A receiver's line that cannot be read, kept as it came: {_text(line)}"
             event = Event(CENTRE, Format.RAW, "", Qualifier.NEW, Category.UNKNOWN, text=text)
             self.noise_bytes = 0
-            return Message(line, (event,), self.reply(ACK, line), f"kept-{self._identity(line, now)}")
+            return Message(line, (event,), self.reply(ACK, line), self._identity(line, now))
         self._naks[line] = naks + 1
         if len(self._naks) > _DAMAGED_REMEMBERED:
             del self._naks[next(iter(self._naks))]
@@ -213,6 +232,15 @@ class LineLink(ABC):
 
     def _noise(self, piece: bytes) -> Rejected:
         return Rejected(piece[:256], FrameError(Reason.NOISE, self.hint(piece)))
+
+
+def bare(frame: bytes, before: bytes = _BLANK, behind: bytes = _BARE) -> bytes:
+    """Return a line without what stands before it, and what ends it."""
+    return frame.lstrip(before).rstrip(behind)
+
+
+MESSAGE_TYPE: Final = word("18", "98", "58")
+"""The column of Contact ID's message type."""
 
 
 def contact_id_content(frame: Frame) -> str:

@@ -5,8 +5,8 @@ What a link protocol is to the rest: bytes in, values out; time is an argument, 
 """
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Literal, Protocol, runtime_checkable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -35,8 +35,28 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return [("keys", len(self.keys))]
 
 
+def utc(shown: datetime, zone: ZoneInfo | None, now: datetime | None) -> datetime:
+    """
+    Return the moment at which a clock shows a date and time.
+
+    shown: its zone is not looked at. zone: the clock's; None: UTC. now: where the clock goes back, an hour comes twice, and the
+    one nearer to now is meant. Raises OverflowError at the end of all calendars.
+    """
+    if zone is None:
+        return shown.replace(tzinfo=UTC)
+    first, second = (shown.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return second if now is not None and abs(second - now) < abs(first - now) else first
+
+
 Policies = Callable[[str | None, str | None, str], Policy | None]
 """Gives the policy of (receiver, line, account) as a frame names them; None where the centre knows no such account."""
+
+
+LINE: Final = "line-"
+"""
+How the identity of a receiver's line begins: it has no sequence number, so it can be a retransmission of the frame alone that was
+heard last of its account. Behind an @ stands when it came, where it is surely none of what came before.
+"""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):

@@ -16,11 +16,13 @@ after them. What can't be read becomes a raw event, so that nothing is lost.
 import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from protocols import codes
 from protocols.event import Category, Event, Format, Qualifier
+from protocols.link import utc
 
 EVENTS_MAX: Final = 64
 """From one content. Where it holds more, the last event is raw and has the whole content."""
@@ -82,13 +84,14 @@ def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes wi
     line: str | None,
     occurred_at: datetime | None = None,
     extended: tuple[tuple[str, str], ...] = (),
+    time_zone: ZoneInfo | None = None,
 ) -> tuple[Event, ...]:
     """
     Read the events of one content, in order, at most `EVENTS_MAX`. Empty where no code can be read in it; never raises.
 
     content: DC-03 blocks, without the `#account|` before them. now: the time of receipt, UTC; it completes a time without a date.
     occurred_at: the link's word, before the content's own. The rest is what the link knows, and
-    goes into each event as it is; `extended` into the first alone.
+    goes into each event as it is; `extended` into the first alone. time_zone: that of the panel's clock; None: UTC.
     A code that the table does not know is kept, its category is `unknown`.
     """
     plain = _PLAIN.fullmatch(content)
@@ -111,7 +114,7 @@ def parse(  # noqa: PLR0913, PLR0917 - what the link knows of the event comes wi
             code, reading.address, modifier("ri"), modifier("pi"), modifier("id")
         )
         form = Format.SIA if code else Format.RAW
-        at = _occurred_at(modifier("da"), modifier("ti"), now)
+        at = _occurred_at(modifier("da"), modifier("ti"), now, time_zone, old=reading.old)
         taken = {"ri": partition, "pi": None if modifier("ri") else partition, "id": user}
         kept = [
             (name, value)
@@ -192,22 +195,27 @@ def _meaning(
     return known.qualifier, known.category, area or peripheral, address, user
 
 
-def _occurred_at(day: str | None, moment: str | None, now: datetime) -> datetime | None:
-    """Say when the panel says it happened: its date and time, or the time on the day that brings it nearest to `now`."""
+def _occurred_at(day: str | None, moment: str | None, now: datetime, zone: ZoneInfo | None, *, old: bool) -> datetime | None:
+    """
+    Say when the panel says it happened: its date and time, or the time on the day that brings it nearest to `now`.
+
+    What is old has happened: then it is the last time before `now` that the panel's clock showed it.
+    """
     clock = _TIME.fullmatch(moment or "")
     calendar = _DATE.fullmatch(day or "")
     if clock is None or (day and calendar is None):
         return None
     try:
         hour, minute, second = (int(part or 0) for part in clock.groups())
-        at = time(hour, minute, second, tzinfo=UTC)
+        at = time(hour, minute, second)
         if calendar is not None:
             month, day_of_month, year = (int(part) for part in calendar.groups())
-            return datetime.combine(date(2000 + year, month, day_of_month), at)
-        days = [now.date() + timedelta(days=offset) for offset in (-1, 0, 1)]
+            return utc(datetime.combine(date(2000 + year, month, day_of_month), at), zone, now)
+        today = now.astimezone(zone or UTC).date()
+        moments = [utc(datetime.combine(today + timedelta(days=offset), at), zone, now) for offset in (-1, 0, 1)]
     except (ValueError, OverflowError):  # no such date or time; or `now` stands at the end of all calendars
         return None
-    return min((datetime.combine(each, at) for each in days), key=lambda each: abs(each - now))
+    return min((each for each in moments if each <= now or not old), key=lambda each: abs(each - now))
 
 
 def build(event: Event) -> str:

@@ -6,7 +6,7 @@ Link protocol: the automation output of Sur-Gard receivers (MLR2, MLR2000, Syste
     5RRL 18AAAAQXYZGGCCC        Contact ID; Q is E, R, P or 1, 3, 6
     3RRL    AAAAAAXXYYYY        SIA, one code a line; an `ri` line names the area of those that follow
     SRRL[#AAAA|NXXYYYY/...]     SIA, several codes a line
-    0RRL[#0000|NYN...]          what the receiver says of itself, in SIA codes
+    0RRL[#0000|NYN...]          what the receiver says of itself, in SIA codes; with another account, that account's
     1RRL      AAAA XGYYY        pulse: event, group, zone or user
     1RRL      0000 P  0L        two-way audio waits on a line
     1RRL           @            heartbeat
@@ -15,7 +15,9 @@ Link protocol: the automation output of Sur-Gard receivers (MLR2, MLR2000, Syste
     TRRLAAAAAA E  ZZ            Telim
     CRRL    AAAAAAXYZZ          FSK2
 
-Contact ID is read from the right: what lies between the 18 and the last nine signs is the account. Where the space stands says
+Contact ID is read from the right: what lies between the 18 and the last nine signs is the account, which blanks or
+zeros may fill. A line that has a digit for Q,
+and an E, R or P behind its account's third sign, has lost or won a sign on its way: it is damaged. Where the space stands says
 how many digits the line has. Answers are ACK (06) and NAK (15). Caller id (4, s) and other lines are kept and raised as unknown.
 What identifies a retransmission is in `protocols.lines`. Source: the makers' public installation manuals.
 """
@@ -30,9 +32,9 @@ import msgspec
 from construct import Const
 
 from protocols import contact_id, sia
-from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, parts
+from protocols.columns import ALPHANUMERIC, Frame, Layout, column, digits, filled, first, hexa, layout, matching, parts
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
-from protocols.lines import LineLink, contact_id_content, contact_id_frame, internal, positions, raw
+from protocols.lines import MESSAGE_TYPE, LineLink, bare, contact_id_content, contact_id_frame, internal, positions, raw
 from protocols.link import Part, Policies
 
 LINE_DIGITS: Final = (1, 3)
@@ -47,14 +49,16 @@ _START: Final = re.compile(
     rb"|[36C][0-9A-Z]{3}(?:[0-9A-Z]{2})?[ ]{3}"
     rb"|1[0-9A-Z]{3,6}[ ]{3}"
     rb"|8[0-9A-Z]{3}(?:[0-9A-Z]{2})?(?:[0-9A-F]{2}){2,3}[ ][0-9]{4}"
-    rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTCU][ ]{2})"
+    rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTU][ ]{2})"
 )
 """How a line begins."""
+_CONTENT: Final = re.compile(r"(?:[ -\]_-~]++|\^[^\x00-\x1f\x7f^]*+\^|\^)*+")
+"""SIA: printable signs, and between ^ and ^ also those of eight bits: text in CP1252 or UTF-8."""
 _TELIM: Final[dict[str, dict[str, Any]]] = {
     "F": {"category": Category.FAULT},
     "K": {"qualifier": Qualifier.RESTORE},
     "R": {"category": Category.TEST},
-    "C": {"category": Category.CLOSING},
+    "T": {"category": Category.CLOSING},
     "U": {"category": Category.OPENING},
 }
 """What Telim's letters mean beside A, an alarm of which kind the account knows."""
@@ -66,7 +70,7 @@ def _head(kind: str, line: int) -> tuple[object, ...]:
 
 @cache
 def _contact_id(line: int, account: int) -> Layout:
-    between = (Const(b" "), "message_type" / column(2, "1589"), "account" / column(account, ALPHANUMERIC))
+    between = (Const(b" "), "message_type" / MESSAGE_TYPE, "account" / filled(account, ALPHANUMERIC))
     report = ("qualifier" / column(1, "ERP136"), "code" / hexa(3), "partition" / hexa(2), "address" / hexa(3))
     return layout("contact_id", *_head("5", line), *between, *report)
 
@@ -80,7 +84,13 @@ def _sia_1(line: int) -> Layout:
 @lru_cache(256)
 def _sia_2(kind: str, line: int, account: int, content: int) -> Layout:
     name = "sia_2" if kind == "S" else "internal"
-    inner = (Const(b"[#"), "account" / column(account, ALPHANUMERIC), Const(b"|"), "content" / column(content), Const(b"]"))
+    inner = (
+        Const(b"[#"),
+        "account" / column(account, ALPHANUMERIC),
+        Const(b"|"),
+        "content" / matching(content, _CONTENT),
+        Const(b"]"),
+    )
     return layout(name, *_head(kind, line), *inner)
 
 
@@ -119,7 +129,7 @@ def _high_speed(line: int, account: int) -> Layout:
 
 @cache
 def _telim(line: int) -> Layout:
-    event = (Const(b" "), "code" / column(1, "AFKRTCU"), Const(b"  "), "address" / digits(2))
+    event = (Const(b" "), "code" / column(1, "AFKRTU"), Const(b"  "), "address" / digits(2))
     return layout("telim", *_head("T", line), "account" / filled(6), *event)
 
 
@@ -164,7 +174,9 @@ def layouts(line: bytes) -> list[Layout]:
         return []
     if kind == "5":
         account = len(line) - digit_count - 15
-        return [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS else []
+        # The true Q is a letter that stands elsewhere: a digit in its place would be another code
+        shifted = line[-9:-8].isdigit() and not {*b"ERP"}.isdisjoint(line[digit_count + 9 :])
+        return [_contact_id(digit_count, account)] if account in ACCOUNT_DIGITS and not shifted else []
     if kind in {"S", "0"}:
         account = line.find(b"|") - digit_count - 5
         content = len(line) - digit_count - account - 7
@@ -196,12 +208,12 @@ class SurGard(msgspec.Struct, frozen=True, tag_field="protocol", tag="surgard", 
 
     def explain(self, frame: bytes, *_: object) -> Frame | None:
         """Return the columns of a line; None where it is none of a Sur-Gard receiver."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return read(line) or keep(line)
 
     def layout(self, frame: bytes, *_: object) -> tuple[Part, ...]:
         """Return what each byte of a line is; none where it is not read."""
-        line = frame.strip(b"\x00\r\n\x14")
+        line = bare(frame)
         return parts(layouts(line), line)
 
     def line_of(self, event: Event) -> bytes:
@@ -244,10 +256,9 @@ class SurGardLink(LineLink):
             case "sia_1":
                 return self._report_sia_1(frame, now)
             case "sia_2":
-                return sia.parse(frame.content, now, frame.account, frame.receiver, frame.line) or (raw(frame, frame.content),)
+                return self._report_sia(frame, frame.content, frame.account, now)
             case "internal":
-                events = sia.parse(frame.content, now, CENTRE, frame.receiver, frame.line)
-                return events or (raw(frame, frame.content, account=CENTRE),)
+                return self._report_sia(frame, frame.content, frame.account if frame.account.strip("0") else CENTRE, now)
             case "audio":
                 text = f"Two-way audio waits on line {frame.address} of receiver {frame.receiver}"
                 return (internal(frame, "two_way_audio", text),)
@@ -267,15 +278,26 @@ class SurGardLink(LineLink):
             self._area = place, address
             return ()
         area = f"ri{self._area[1]}/" if self._area[0] == place else ""
-        content = f"N{area}{frame.code}{address}"
-        return sia.parse(content, now, frame.account, frame.receiver, frame.line) or (raw(frame, content),)
+        return self._report_sia(frame, f"N{area}{frame.code}{address}", frame.account, now)
+
+    def _report_sia(self, frame: Frame, content: str, account: str, now: datetime) -> tuple[Event, ...]:
+        policy = self._policies(frame.receiver, frame.line, account)
+        sent = content.encode("latin-1")
+        try:
+            content = sent.decode()
+        except UnicodeDecodeError:
+            content = sent.decode("cp1252", "replace")
+        zone = policy.time_zone if policy else None
+        return sia.parse(content, now, account, frame.receiver, frame.line, time_zone=zone) or (
+            raw(frame, content, account=account),
+        )
 
 
 def keep(line: bytes) -> Frame | None:
     """Return a frame for an undamaged line of a kind that is not read: caller id, or one that a maker added."""
     looks_right = re.fullmatch(rb"[!-~][0-9A-Z]{3}[ -~]*", line)
-    if looks_right is None or (line[:1] in b"5316TC8S0" and not (line[:1] in b"S0" and line[-1:] == b"]")):
-        return None
+    if looks_right is None or line[:1] in b"5316TC8S0" or any(read(kind + line[1:]) for kind in (b"5", b"S")):
+        return None  # of a kind that is read, but for a wrong sign: its first one, too
     return Frame(kind="raw", content=line.decode("ascii"))
 
 
@@ -300,4 +322,5 @@ def report_high_speed(frame: Frame) -> tuple[Event, ...]:
     text = f"Ademco high speed {frame.content}"
     channels = positions(frame.content[:9])
     events = tuple(raw(frame, f"{text}: channel {n}", n, zone=n, qualifier=qualifier) for n, qualifier in channels)
-    return events or (raw(frame, f"{text}: all channels normal", qualifier=Qualifier.STATUS),)
+    normal: dict[str, Any] = {"qualifier": Qualifier.STATUS, "category": Category.STATUS}
+    return events or (raw(frame, f"{text}: all channels normal", **normal),)

@@ -3,7 +3,8 @@ A listener with one connection that we open ourselves, and open again whenever i
 
     attempt -> Session, as long as it lasts -> attempt after a growing pause
 
-A failed attempt is raised on the centre's own site; the next good one restores it.
+A failed attempt is raised on the centre's own site, and so is a connection that ends within a moment without one line; the next
+good one restores it.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from typing import Final
 
 import structlog
 
-from protocols.link import Policies
+from protocols.lines import LineLink
+from protocols.link import Link, Policies
 from receiver.config import Listener
 from receiver.conversation import Intake
 from receiver.faults import PORT_LOST, Faults
@@ -22,6 +24,9 @@ from receiver.session import Session
 AGAIN_S_FIRST: Final = 0.25
 AGAIN_S_MAX: Final = 15.0
 """How long until the next attempt: it doubles from the first to the last."""
+
+STEADY_S: Final = 1.0
+"""A connection that lasts so long, or brings a line, is one."""
 
 log = structlog.get_logger()
 
@@ -45,7 +50,14 @@ class AttachedListener(ABC):
 
     def make(self) -> Session:
         """Return a session for a new connection."""
-        return Session(self.listener.protocol.link(self._policies), self.intake, self.begin, self.end)
+        return Session(self.link(), self.intake, self.begin, self.end)
+
+    def link(self) -> Link:
+        """Return the codec of a new connection: whoever speaks there is a receiver."""
+        link = self.listener.protocol.link(self._policies)
+        if isinstance(link, LineLink):
+            link.proven = True
+        return link
 
     async def open(self) -> None:
         """Begin to try."""
@@ -85,9 +97,13 @@ class AttachedListener(ABC):
                 why = str(error) or type(error).__name__
                 self._faults.tell(self.listener.name, PORT_LOST, True, f"{self.listener.address} cannot be opened: {why}")
             else:
-                self._faults.tell(self.listener.name, PORT_LOST, False, f"{self.listener.address} is open again")
                 session = self.session
                 log.info("attached", listener=self.listener.name, address=self.listener.address)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ended.wait(), STEADY_S)
+                hung_up = self._ended.is_set() and not (session and session.proven)
+                what = "is opened, and closed at once from the other side" if hung_up else "is open again"
+                self._faults.tell(self.listener.name, PORT_LOST, hung_up, f"{self.listener.address} {what}")
                 await self._ended.wait()
                 if session and session.proven:
                     again_s = AGAIN_S_FIRST

@@ -29,7 +29,7 @@ class SerialListener(AttachedListener):
 
     def make(self) -> Session:
         """Return a session for a port that was opened."""
-        return SerialSession(self.listener.protocol.link(self._policies), self.intake, self.begin, self.end)
+        return SerialSession(self.link(), self.intake, self.begin, self.end)
 
     async def attach(self) -> None:
         """Open the port, for us alone. Raises OSError or ValueError."""

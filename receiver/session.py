@@ -44,7 +44,7 @@ class Session(Conversation, asyncio.Protocol):
         self._intake.add(self, data)
 
     def _read_lines(self, data: bytes, now: datetime) -> list[Received]:
-        """Do as `read` does; a line that has lost its end is completed by silence."""
+        """Do as `read` does; a line that no sign ends is ended by silence."""
         received = super().read(data, now)
         if self._silence:
             self._silence.cancel()

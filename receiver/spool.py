@@ -4,7 +4,7 @@ A folder into which another program writes a file for each call, as Asterisk's A
     event-dJ3k9a -> it has stopped growing -> read -> journal -> durable -> taken/event-dJ3k9a
 
 A file is moved when what it holds is on disk here, never cut nor deleted: until then it is read again. What holds no event is
-moved too, and raised.
+moved too, and raised. One that cannot be read stays, and is raised by its name; the others are read.
 """
 
 import asyncio
@@ -62,28 +62,38 @@ class SpoolListener:
     async def _keep(self) -> None:
         while True:
             try:
-                files = await asyncio.to_thread(self._settled, time.time())
+                files, unread = await asyncio.to_thread(self._settled, time.time())
             except OSError as error:
                 text = f"{self._folder} cannot be read: {error.strerror}; may arcgate read it, and move its files to {TAKEN}/?"
                 self._faults.tell(self.listener.name, PORT_LOST, True, text)
             else:
-                self._faults.tell(self.listener.name, PORT_LOST, False, f"{self._folder} can be read again")
+                todo = "Asterisk makes files for its own user alone (0600): let arcgate read them, as the README says"
+                text = f"{self._folder}: cannot be read: {', '.join(unread[:3])}; {len(unread)} in all. {todo}"
+                self._faults.tell(
+                    self.listener.name, PORT_LOST, bool(unread), text if unread else f"{self._folder} is read again"
+                )
                 for path, data in files:
                     SpoolFile(self.listener.protocol.link(self._policies), self.intake, path, self.reading).begin(data)
             await asyncio.sleep(LOOK_S)
 
-    def _settled(self, now_s: float) -> list[tuple[Path, bytes]]:
-        """Read the files that are whole and not being read; raises OSError."""
+    def _settled(self, now_s: float) -> tuple[list[tuple[Path, bytes]], list[str]]:
+        """Read the files that are whole and not being read, and name those that cannot be; raises OSError for the folder."""
         (self._folder / TAKEN).mkdir(exist_ok=True)
-        found = []
+        found: list[tuple[Path, bytes]] = []
+        unread = []
         for path in sorted(self._folder.glob("event-*")):
-            about = path.lstat()
-            if stat.S_ISREG(about.st_mode) and path not in self.reading and about.st_mtime <= now_s - QUIET_S:
-                with path.open("rb") as opened:
-                    found.append((path, opened.read(FILE_BYTES_MAX)))
+            try:
+                about = path.lstat()
+                if stat.S_ISREG(about.st_mode) and path not in self.reading and about.st_mtime <= now_s - QUIET_S:
+                    with path.open("rb") as opened:
+                        found.append((path, opened.read(FILE_BYTES_MAX)))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                unread.append(f"{path.name} ({error.strerror})")
             if len(found) >= FILES_A_LOOK:
                 break
-        return found
+        return found, unread
 
     def refuse_new(self) -> None:
         """Look no more."""

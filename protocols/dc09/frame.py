@@ -18,6 +18,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 from fastcrc.crc16 import arc
 
+from protocols.link import utc
+
 FRAME_BYTES_MAX: Final = 10 + 0xFFF
 """LF, checksum, length, a body of at most 0xFFF bytes, CR."""
 
@@ -160,10 +162,9 @@ def moment(timestamp: str, zone: ZoneInfo | None = None, now: datetime | None = 
     if sent is None or zone is None:
         return sent
     try:
-        first, second = (sent.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
-    except OverflowError:  # the end of all calendars
+        return utc(sent, zone, now)
+    except OverflowError:
         return None
-    return second if now is not None and abs(second - now) < abs(first - now) else first
 
 
 @lru_cache(maxsize=256)

@@ -239,7 +239,7 @@ class Reader:
             at = next((moment(value, policy.time_zone, now) for key, value in pairs if key == "H"), None)
         events: tuple[Event, ...] = ()
         if token == "SIA-DCS":
-            events = sia.parse(content, now, account, receiver, line, at, pairs)
+            events = sia.parse(content, now, account, receiver, line, at, pairs, policy.time_zone)
         elif token == "ADM-CID":
             events = contact_id.parse(content, account, receiver, line, at, pairs)
         if events:

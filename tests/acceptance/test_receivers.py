@@ -170,7 +170,7 @@ async def test_lines_split_glued_and_without_their_end_are_each_taken_once(
         wire.send(b"\0\0".join(glued[:8]), b"\r\n")
         wire.send(b"".join(glued[8:12]))
         assert await wire.answers(12) == ACK * 12
-        wire.send(*[each[:-1] for each in glued[12:]])  # the last one is ended by silence
+        wire.send(*[each[:-1] for each in glued[12:]], b"\x14")
         assert await wire.answers(len(glued) - 12) == ACK * (len(glued) - 12)
     assert Counter(entry.report.frame for entry in centre.entries()) == Counter(each[:-1].decode() for each in sent)
     found = await alarms(centre)
@@ -229,6 +229,17 @@ async def test_a_receiver_that_repeats_until_it_is_acknowledged_makes_one_event_
     assert len(centre.entries()) == 4
     found = await alarms(centre)
     assert (found["site 1"].events, found["site 1"].repeats) == (1, 3)
+
+
+async def test_an_alarm_after_its_restore_is_another_one_whatever_connections_they_come_by(
+    centre: Centre, cable: Cable, port: socket.socket
+) -> None:
+    for each in (line(5), line(5).replace(b"E", b"R"), line(5)):
+        async with wired("tcp", centre, cable, port) as wire:
+            wire.send(each)
+            assert await wire.answers(1) == ACK
+    found = await alarms(centre)
+    assert (found["site 1"].events, found["site 1"].repeats) == (3, 0)
 
 
 @pytest.mark.parametrize("heartbeat", ["heartbeat_s = 0.6"])

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import msgspec
 
+from arcgate.journal import _lines
 from protocols import dc09
+from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from receiver.config import Guarantees
+from receiver.journal import Entry, Report
 from receiver.ledger import Ledger
 from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia, small_disk
 
@@ -83,6 +86,16 @@ async def test_one_flipped_byte_is_found_and_its_entry_named(gateway: Gateway) -
         assert "entry 13 was altered" in done.stderr
         assert told["error"] == done.stderr.strip()
         path.write_bytes(whole)
+
+
+def test_what_the_gateway_says_of_itself_is_told_with_its_text_and_whether_it_is_over() -> None:
+    told = []
+    for qualifier, text in ((Qualifier.NEW, "mlr2: silent"), (Qualifier.RESTORE, "mlr2: heard again")):
+        event = Event(CENTRE, Format.ARCGATE, "receiver_link_lost", qualifier, Category.GENERATED, text=text)
+        report = Report(datetime(2026, 11, 22, tzinfo=UTC), "mlr2", "", "", (event,))
+        told.append(" ".join(_lines(Entry(1, report, "")).split()))
+    assert told[0].endswith("account (centre): receiver_link_lost mlr2: silent")
+    assert told[1].endswith("account (centre): receiver_link_lost restored mlr2: heard again")
 
 
 def test_without_a_journal_verify_says_what_makes_one(tmp_path: Path) -> None:

@@ -187,6 +187,8 @@ async def on_port(port: int, process: asyncio.subprocess.Process, end: bytes) ->
         (("--protocol", "bosch", "--to", "127.0.0.1:1", "--code", "BA"), "--protocol"),
         (("--protocol", "surgard", "--to", "127.0.0.1:1", "--code", "1"), "--code"),
         (("--protocol", "surgard", "--to", "127.0.0.1:1", "--code", "130", "--line", "12"), "--protocol"),
+        (("--protocol", "ademco685", "--to", "127.0.0.1:1", "--code", "130", "--receiver", "12"), "--receiver"),
+        (("--protocol", "ademco685", "--to", "127.0.0.1:1", "--code", "130", "--partition", "123"), "--partition"),
     ],
 )
 def test_a_mistake_is_a_usage_error_that_names_its_option(words: tuple[str, ...], option: str) -> None:

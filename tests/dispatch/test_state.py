@@ -3,7 +3,18 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatch.state import ACCOUNTS_KEPT, FRAMES_KEPT, REFUSED_KEPT, REPEAT_S, Heard, Refused, SiteState, decode, encode
+from dispatch.state import (
+    ACCOUNTS_KEPT,
+    FRAMES_KEPT,
+    LINE_REPEAT_S,
+    REFUSED_KEPT,
+    REPEAT_S,
+    Heard,
+    Refused,
+    SiteState,
+    decode,
+    encode,
+)
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -47,6 +58,27 @@ def test_it_is_known_for_300_s_from_when_it_was_last_received() -> None:
     assert original is None
     _, original = state.hear("1234", "A", "j-5", NOW + timedelta(seconds=3 * REPEAT_S + 1))
     assert original == "j-4"
+
+
+def test_a_receiver_s_line_is_a_retransmission_of_the_last_frame_alone_for_a_minute() -> None:
+    """It has no sequence number: a fire, its end and a fire again are three events, over however many connections they come."""
+    fire, end = "line-aa", "line-bb"
+    state, _ = SiteState().hear("1234", fire, "j-1", NOW)
+    state, original = state.hear("1234", fire, "j-2", NOW + timedelta(seconds=LINE_REPEAT_S))
+    assert original == "j-1"
+    assert state.hear("1234", fire, "j-3", NOW + timedelta(seconds=2 * LINE_REPEAT_S, milliseconds=1))[1] is None
+    state, original = state.hear("1234", end, "j-3", NOW + timedelta(seconds=61))
+    assert original is None
+    state, original = state.hear("1234", fire, "j-4", NOW + timedelta(seconds=62))
+    assert original is None
+
+
+def test_a_line_that_was_surely_new_is_known_when_it_is_repeated_over_another_connection() -> None:
+    state, _ = SiteState().hear("1234", "line-aa", "j-1", NOW)
+    state, original = state.hear("1234", "line-aa@1.000", "j-2", NOW)
+    assert original is None
+    assert state.hear("1234", "line-aa@1.000", "j-3", NOW)[1] == "j-2"
+    assert state.hear("1234", "line-aa", "j-3", NOW)[1] == "j-2"
 
 
 def test_an_empty_identity_is_never_repeated() -> None:

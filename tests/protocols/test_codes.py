@@ -232,7 +232,8 @@ def test_a_family_never_arms_bypasses_or_mutes() -> None:
     for digits, family in codes._FAMILIES.items():
         assert family.category in allowed, digits
         assert family.restore is None, digits
-    assert codes.contact_id_family("1B9") is codes.contact_id_family("998") is None
+    assert codes.contact_id_family("B19") is codes.contact_id_family("998") is None
+    assert codes.contact_id_family("12B") is codes.contact_id_family("128"), "a key of the telephone is a digit too"
 
 
 def test_every_source_of_a_row_has_a_name() -> None:

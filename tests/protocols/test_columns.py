@@ -5,7 +5,7 @@ from construct import Const
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.columns import Frame, column, digits, filled, hexa, layout
+from protocols.columns import ColumnError, Frame, column, digits, filled, hexa, layout
 
 LINE = layout("line", Const(b"5"), "receiver" / hexa(2), "account" / filled(6), "code" / column(1, "ERP"), "address" / digits(3))
 
@@ -42,5 +42,5 @@ def test_any_bytes_never_raise(line: bytes) -> None:
     "wrong", [{"account": "1234567"}, {"code": "X"}, {"address": "1"}, {"receiver": "0é"}, {"address": "€00"}]
 )
 def test_a_value_that_fits_no_column_is_told(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="line"):
+    with pytest.raises(ColumnError, match=f"line: its {next(iter(wrong))} has"):
         LINE.build(Frame(kind="line", **{"receiver": "01", "account": "1234", "code": "E", "address": "001"} | wrong))

@@ -11,7 +11,7 @@ from protocols.bosch import Bosch
 from protocols.cp220 import Cp220
 from protocols.event import Category, Event, Format, Qualifier
 from protocols.lines import REPEAT_S, positions
-from protocols.link import LinkTest, Message, Policy, Prints
+from protocols.link import LINE, LinkTest, Message, Policy, Prints
 from protocols.surgard import SurGard
 from tests.protocols.lines import NOW, events, later, receive
 
@@ -33,6 +33,7 @@ def test_a_line_sent_again_is_a_retransmission_whatever_heartbeats_stand_between
 
 def test_a_line_sent_again_on_a_new_connection_is_a_retransmission() -> None:
     assert identities((ALARM, NOW)) == identities((ALARM, later(10)))
+    assert identities((ALARM, NOW))[0].startswith(LINE), "dispatch knows that it has no sequence number"
 
 
 def test_the_same_line_after_another_report_or_much_later_is_a_new_event() -> None:

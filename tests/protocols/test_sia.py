@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -155,6 +156,24 @@ def test_more_events_than_the_bound_end_in_a_raw_one_that_has_them_all() -> None
 @pytest.mark.parametrize("now", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
 def test_a_time_at_the_end_of_all_calendars_is_unknown(now: datetime) -> None:
     assert parse("Nti10:00/BA1", now)[0].occurred_at is None
+    assert parse("Oti10:00/BA1", now)[0].occurred_at is None
+
+
+def test_what_is_old_has_happened_before_now() -> None:
+    now = datetime(2026, 11, 22, 19, 44, tzinfo=UTC)
+    (late, soon) = (parse(f"{block}ti23:00/BA12", now)[0].occurred_at for block in "ON")
+    assert late == datetime(2026, 11, 21, 23, tzinfo=UTC)
+    assert soon == datetime(2026, 11, 22, 23, tzinfo=UTC), "a panel's clock may be ahead"
+
+
+def test_a_time_is_read_by_the_clock_of_the_panel() -> None:
+    paris = ZoneInfo("Europe/Paris")
+    now = datetime(2026, 11, 22, 19, 20, tzinfo=UTC)
+    for content in ("Nti20:15/BA4", "Nda11-22-26/ti20:15/BA4", "Oti20:15/BA4"):
+        (event,) = sia.parse(content, now, "5551", None, None, time_zone=paris)
+        assert event.occurred_at == datetime(2026, 11, 22, 19, 15, tzinfo=UTC)
+    (event,) = sia.parse("Nti00:10/BA4", datetime(2026, 11, 22, 23, 5, tzinfo=UTC), "5551", None, None, time_zone=paris)
+    assert event.occurred_at == datetime(2026, 11, 22, 23, 10, tzinfo=UTC), "their day has begun"
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)), st.times())  # noqa: DTZ001 - hypothesis wants them naive

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from protocols.event import CENTRE
+from protocols.lines import QUIET_S
 from protocols.link import unescape
+from protocols.surgard import SurGard
 from receiver import attach
 from receiver.journal import Journal
 from receiver.serial import SerialListener
@@ -59,6 +61,7 @@ def cable(tmp_path: Path) -> Cable:
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attach, "AGAIN_S_FIRST", 0.01)
     monkeypatch.setattr(attach, "AGAIN_S_MAX", 0.05)
+    monkeypatch.setattr(attach, "STEADY_S", 0.2)
 
 
 async def test_lines_cut_at_every_byte_glued_and_without_their_end_are_answered_when_stored(
@@ -71,12 +74,23 @@ async def test_lines_cut_at_every_byte_glued_and_without_their_end_are_answered_
             assert await cable.answers(1) == ACK
         cable.send(GOOD[:-1] + OTHER, BEAT)
         assert await cable.answers(3) == ACK * 3
+        cable.send(GOOD[:-1])
+        await asyncio.sleep(2 * QUIET_S)
+        assert journal.durable == len(GOOD) + 1, "it may go on: the receiver sends it again"
+        cable.send(GOOD)
+        assert await cable.answers(2) == ACK * 2
+        assert journal.durable == len(GOOD) + 3
+    assert {account for account, _, _ in told(state_dir)} == {"1234"}
+    cable.pull()
+
+
+async def test_silence_ends_a_line_where_no_sign_does(journal: Journal, cable: Cable) -> None:
+    async with attached(SerialListener, journal, str(cable.path), SurGard(end="none")) as door:
+        await until(lambda: door.connections)
         before = asyncio.get_running_loop().time()
         cable.send(GOOD[:-1])
         assert await cable.answers(1) == ACK
-        assert asyncio.get_running_loop().time() - before < 1
-        assert journal.durable == len(GOOD) + 2
-    assert {account for account, _, _ in told(state_dir)} == {"1234"}
+        assert asyncio.get_running_loop().time() - before < 2 * QUIET_S
     cable.pull()
 
 
@@ -105,6 +119,17 @@ async def test_a_damaged_line_is_asked_for_three_times_then_kept_and_its_neighbo
     assert told(state_dir) == [
         ("1234", "130", "new"), refused, ("1234", "130", "restore"), refused, refused, (CENTRE, "", "new")
     ]  # fmt: skip
+    cable.pull()
+
+
+async def test_what_comes_first_on_a_port_is_a_receiver_s_even_where_it_looks_like_no_line(
+    journal: Journal, state_dir: Path, cable: Cable
+) -> None:
+    async with attached(SerialListener, journal, str(cable.path), SurGard(end="cr")) as door:
+        await until(lambda: door.connections)
+        cable.send(b"50110 181234E12201005\r" * 4)
+        assert await cable.answers(4) == NAK * 3 + ACK
+    assert told(state_dir)[-1] == (CENTRE, "", "new")
     cable.pull()
 
 

@@ -261,8 +261,8 @@ async def test_a_fault_over_one_peers_bytes_costs_no_other_his_answer(door: Door
     assert [line["event"] for line in logs] == ["session_failed", "peer_closed"]
 
 
-async def test_a_receiver_s_line_that_lost_its_end_is_answered_after_a_short_silence(open_door: OpenDoor) -> None:
-    door = await open_door(msgspec.structs.replace(listen(), protocol=SurGard()))
+async def test_a_receiver_s_line_that_no_sign_ends_is_answered_after_a_short_silence(open_door: OpenDoor) -> None:
+    door = await open_door(msgspec.structs.replace(listen(), protocol=SurGard(end="none")))
     panel = await door.panel()
     panel.send(b"5011 181234E13001004")
     async with asyncio.timeout(2):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from protocols.event import CENTRE
 from receiver import spool
 from receiver.config import Listener
 from receiver.faults import PORT_LOST, Faults
-from receiver.journal import Journal
+from receiver.journal import Journal, JournalReader
 from receiver.spool import SpoolListener
 from tests.receiver.attached import told
 from tests.receiver.conftest import held, intake, policies, until
@@ -106,6 +107,32 @@ async def test_a_file_of_the_same_name_takes_no_place_of_another(journal: Journa
         await until(lambda: not path.exists())  # noqa: B023 - awaited here
     assert sorted(len(path.read_bytes()) for path in (folder / "taken").iterdir()) == [len(CALL), len(CALL) * 2]
     assert journal.durable == 6
+
+
+@pytest.mark.usefixtures("listener")
+async def test_a_file_that_cannot_be_read_is_named_and_stops_no_other(
+    folder: Path, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def locked(path: Path, mode: str = "r", **keys: Any) -> Any:
+        if path.name == "event-a" and mode == "rb":
+            raise PermissionError(13, "Permission denied")
+        return real(path, mode, **keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", locked)  # root may read everything
+        write(folder, "event-a", CALL.replace(b"1234", b"5678"))
+        write(folder, "event-b", CALL)
+        await until((folder / "taken" / "event-b").exists)
+    await until((folder / "taken" / "event-a").exists)
+    lost, found = (CENTRE, PORT_LOST, "new"), (CENTRE, PORT_LOST, "restore")
+    await until(lambda: found in told(state_dir))
+    assert {lost, ("1234", "131", "new"), ("5678", "131", "new")} <= set(told(state_dir))
+    reader = JournalReader(state_dir)
+    texts = [event.text or "" for entry in reader.read(0, reader.head()) for event in entry.report.events]
+    reader.close()
+    assert any("event-a (Permission denied)" in text and "0600" in text for text in texts)
 
 
 @pytest.mark.usefixtures("listener")
