@@ -14,15 +14,17 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from dispatch.alarm import Alarm
 from dispatch.alarm_queue import AlarmQueue, connect, end
 from dispatch.follow import Follower
-from dispatch.register import Register
+from dispatch.register import Register, order
 from dispatch.sites import Site, Sites
 from protocols import dc09
 from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
 from protocols.link import LinkTest
 from receiver.config import Guarantees
+from receiver.delivered import Delivered
 from receiver.journal import Journal, Report
 from receiver.log import LineWriter
 from tests.conftest import sia
@@ -143,3 +145,19 @@ async def cursor(redis: Redis, centre: Centre) -> int:
     with contextlib.suppress(RedisError):
         return int(await redis.hget(f"{{arcgate:{centre.name}}}:cursors", centre.journal.id) or 0)
     return -1
+
+
+def seen(alarms: list[Alarm]) -> list[tuple[object, ...]]:
+    return [(a.id, a.priority, a.opened_at, a.events, a.category, a.state, a.owner, a.fence) for a in alarms]
+
+
+async def copied(here: Centre, queue: AlarmQueue) -> None:
+    """Wait until the register has every act, and the receiver was told how far dispatch is."""
+
+    async def all_copied() -> bool:
+        told = Delivered(here.journal.id, here.journal.durable, await queue.oldest(here.journal.id))
+        return order(here.follower._register.last_id) >= order(await queue.last_act()) and Delivered.read(here.folder) == told
+
+    async with asyncio.timeout(10):
+        while not await all_copied():  # noqa: ASYNC110 - Redis and a file are asked, they do not tell
+            await asyncio.sleep(0.01)

@@ -12,11 +12,10 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from dispatch import copier, follow, refill
-from dispatch.alarm import Alarm, AlarmState
+from dispatch.alarm import AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
-from dispatch.register import Act, Register, RegisterReader, order
-from protocols import dc09
+from dispatch.register import Act, Register, RegisterReader
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import Guarantees
@@ -24,7 +23,7 @@ from receiver.delivered import Delivered
 from receiver.journal import JournalReader
 from receiver.ledger import Ledger
 from tests.conftest import sia
-from tests.dispatch.centre import Centre, burglary, shops
+from tests.dispatch.centre import Centre, burglary, copied, seen, shops
 from tests.valkey import Valkey
 
 CODES = ("BA", "FA", "HA", "AT", "GA")
@@ -55,22 +54,6 @@ async def close_some(queue: AlarmQueue, share: int, of: int) -> None:
             await queue.close(alarm.id, alarm.fence, alarm.events, "false alarm", f"note {n}")
         elif n:
             await queue.release(alarm.id, alarm.fence)
-
-
-def seen(alarms: list[Alarm]) -> list[tuple[object, ...]]:
-    return [(a.id, a.priority, a.opened_at, a.events, a.category, a.state, a.owner, a.fence) for a in alarms]
-
-
-async def copied(here: Centre, queue: AlarmQueue) -> None:
-    """Wait until the register has every act, and the receiver was told how far dispatch is."""
-
-    async def all_copied() -> bool:
-        told = Delivered(here.journal.id, here.journal.durable, await queue.oldest(here.journal.id))
-        return order(here.follower._register.last_id) >= order(await queue.last_act()) and Delivered.read(here.folder) == told
-
-    async with asyncio.timeout(10):
-        while not await all_copied():  # noqa: ASYNC110 - Redis and a file are asked, they do not tell
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("back_max", [refill.BACK_MAX, 0], ids=["from where nothing was open", "from the oldest open alarm"])
@@ -140,112 +123,6 @@ async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
     assert seen(await queue.open_alarms(10)) == before
     assert await redis.keys("*:alarm:*") != []
     assert len(await redis.keys("*:alarm:*")) == 2
-
-
-async def close_next(queue: AlarmQueue, wanted: str) -> None:
-    """Close one alarm; what else waits goes back."""
-    others = []
-    while (alarm := await queue.claim("Anne", 600)) and alarm.id != wanted:
-        others.append(alarm)
-    assert alarm
-    await queue.close(alarm.id, alarm.fence or 0, alarm.events, "false alarm", "")
-    for other in others:
-        await queue.release(other.id, other.fence or 0)
-
-
-async def test_what_was_open_where_it_begins_is_stood_in_for_until_it_is_closed_again(
-    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else what joined an alarm of before would open one that nobody closes, and swallow what came after the close."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
-    hold_up = sia("1003", "Nri1/HA001", 77)
-    async with here.followed():
-        await here.take(
-            burglary(1), sia("1003", "Nri1/BA001", 7), burglary(4), burglary(1)
-        )  # 1, 2 3, 4: the last is a repetition
-        await here.dispatched(redis)
-        await close_next(queue, here.id(3))
-        in_hand = await queue.claim("Bob", 600)
-        assert in_hand
-        assert in_hand.id == here.id(1)
-        await here.take(burglary(2), burglary(1), burglary(6), hold_up, sia("1001", "Nri1/HA009", 9))  # 5, 6 to 9
-        await here.dispatched(redis)
-        await queue.close(in_hand.id, in_hand.fence or 0, 3, "false alarm", "")
-        await close_next(queue, here.id(2))
-        await here.take(burglary(11), burglary(3))  # 10 joins the hold-up, 11 opens anew what 2 had been
-        await here.dispatched(redis)
-        await copied(here, queue)
-        before = seen(await queue.open_alarms(10))
-        assert [alarm[0] for alarm in before] == [here.id(9), here.id(5), here.id(11)]
-        events = {str(alarm[0]): await queue.events(str(alarm[0]), 0, -1) for alarm in before}
-    await redis.flushall()
-    with capture_logs() as said:
-        async with here.followed():
-            await here.dispatched(redis)
-    assert next(line["cursor"] for line in said if line["event"] == "refilling") == 4
-    assert seen(await queue.open_alarms(10)) == before
-    assert {str(alarm[0]): await queue.events(str(alarm[0]), 0, -1) for alarm in before} == events
-
-
-async def test_each_alarm_that_a_site_had_open_where_it_begins_is_stood_in_for(
-    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What joined the one that was closed first must not be in another that is still open."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
-    numbers = iter(range(1, 100))
-
-    def frame(code: str, account: str = "1001") -> dc09.Frame:
-        return sia(account, f"Nri1/{code}{next(numbers):03}", next(numbers))
-
-    async with here.followed():
-        await here.take(frame("BA"))  # 1
-        await here.dispatched(redis)
-        bob = await queue.claim("Bob", 600)
-        assert bob
-        await here.take(
-            frame("FA"), frame("BA", "1002"), frame("FA"), frame("FR"), frame("BA")
-        )  # 2 opens, 3 elsewhere, 4 to 6 join
-        await here.dispatched(redis)
-        await close_next(queue, here.id(2))
-        await here.take(frame("HA"), frame("FR"))  # 7 opens, 8 joins the oldest
-        await here.dispatched(redis)
-        await queue.close(bob.id, bob.fence or 0, 3, "false alarm", "")
-        await here.take(frame("BA"))  # 9 joins the hold-up
-        await here.dispatched(redis)
-        await copied(here, queue)
-        before = seen(await queue.open_alarms(10))
-        assert [(alarm[0], alarm[3]) for alarm in before] == [(here.id(7), 2), (here.id(3), 1)]
-    await redis.flushall()
-    async with here.followed():
-        await here.dispatched(redis)
-    assert seen(await queue.open_alarms(10)) == before
-    assert [await redis.hget(f"{{arcgate:{here.name}}}:alarm:{here.id(n)}", "state") for n in (1, 2)] == [b"closed"] * 2
-
-
-async def test_what_retention_has_deleted_opens_nothing_that_was_closed(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
-    here.journal._ledger._kept = Guarantees(node=here.node, segment_bytes=65_536)
-    async with here.followed():
-        await here.take(burglary(1))
-        await here.take(*(burglary(n, 1) for n in range(2000, 2200)))
-        await here.take(burglary(2))  # its segment is kept: it stays open
-        await here.take(burglary(6))  # joins the first
-        await here.dispatched(redis)
-        await close_next(queue, here.id(1))
-        await close_next(queue, here.id(2))
-        await here.take(burglary(11))
-        await here.dispatched(redis)
-        await copied(here, queue)
-        before = seen(await queue.open_alarms(10))
-        assert [alarm[0] for alarm in before] == [here.id(202), here.id(204)]
-        told = Delivered.read(here.folder)
-        assert told
-        dropped = await asyncio.to_thread(here.journal._ledger.drop_old, 1, told.needed, datetime.now(UTC) + timedelta(days=3))
-        assert dropped
-        assert dropped[-1].last > 1
-    await redis.flushall()
-    async with here.followed():
-        await here.dispatched(redis)
-    assert seen(await queue.open_alarms(10)) == before
 
 
 async def test_an_older_copy_is_brought_up_with_what_people_did_since(tmp_path: Path) -> None:
