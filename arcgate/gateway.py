@@ -12,9 +12,9 @@ import structlog
 import uvloop
 
 from dispatch import sites
-from dispatch.alarm_queue import QueueRefused
 from dispatch.dispatcher import Dispatcher
 from dispatch.embedded import EmbeddedRefused
+from dispatch.server import QueueRefused
 from receiver import accounts, config, log
 from receiver.journal import JournalError
 from receiver.listen import ListenError

@@ -13,7 +13,7 @@ from shutil import disk_usage
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from dispatch import own_site
 from dispatch.alarm_queue import EMBEDDED, AlarmQueue, AlarmRefused, connect, end
@@ -67,7 +67,6 @@ class Dispatcher:
             if self._embedded:
                 await self._embedded.start()
             await self._queue.load()
-            await self._look_at_persistence()
         except (RedisError, OSError) as error:
             log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
         except BaseException:
@@ -146,20 +145,6 @@ class Dispatcher:
             elif since:
                 log.warning("queue_back", away_s=round(now - since), lag=self._follower.lag)
                 since, say_at = 0.0, 0.0
-
-    async def _look_at_persistence(self) -> None:
-        """Warn of a Redis that keeps nothing on disk: each restart of it would be a refill."""
-        try:
-            settings = await self._redis.config_get("appendonly", "save")
-        except ResponseError:  # forbidden: `AlarmQueue.load` has said so
-            return
-        if settings.get("appendonly") == "no":
-            log.warning(
-                "redis_not_durable",
-                message="appendonly is off: what operators do may be lost with Redis, and their alarms be seen again. "
-                "Set appendonly yes and appendfsync always",
-                save=settings.get("save"),
-            )
 
     async def _look_at_disk(self) -> None:
         """Raise an alarm when the journal's disk has too little room, once each time."""

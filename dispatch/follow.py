@@ -21,12 +21,13 @@ from redis.exceptions import RedisError
 
 from dispatch import state as states
 from dispatch.alarm import Action, Placement
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, SiteChange, end
 from dispatch.copier import Copier
 from dispatch.engine import decide
 from dispatch.own_site import OWN
 from dispatch.refill import Refill, check_history, start_at
 from dispatch.register import Register, RegisterReader
+from dispatch.server import QueueRefused
 from dispatch.sites import GHOST, Site, Sites, ghost
 from protocols import codes
 from receiver.journal import Entry, JournalError, JournalReader

@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from dispatch import dispatcher, engine, follow
-from dispatch.alarm_queue import AlarmQueue, QueueRefused, connect
+from dispatch.alarm_queue import AlarmQueue, connect
 from dispatch.dispatcher import Dispatcher
+from dispatch.server import QueueRefused
 from receiver import status
 from receiver.config import Config, Redis
 from receiver.log import LineWriter
