@@ -153,6 +153,8 @@ def _page(told: dict[str, Any]) -> "Table":
                 rows.add_row("  undelivered", _undelivered(running["undelivered"]))
             if not running["journal"]["writable"]:
                 rows.add_row("  journal", printable(_not_written(running)))
+        if half == "dispatch" and running and running["not_copied"]:
+            rows.add_row("  register", printable(f"CANNOT BE WRITTEN, acts are in Redis alone: {running['not_copied']}"))
     rows.add_row("journal", printable(_journal(told["journal"])))
     rows.add_row("redis", printable(told["redis"]["error"] or f"{told['redis']['place']}: reachable"))
     if told["queue"] is not None:

@@ -102,6 +102,7 @@ class Dispatcher:
             "lag": self._follower.lag,
             "stopped": self._stopped,
             "redis": {"embedded": self._embedded is not None, "away": self._follower.away},
+            "not_copied": self._follower.not_copied,
             "events": self._follower.counts,
             "queue": self._priorities,
         }

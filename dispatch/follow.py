@@ -119,7 +119,7 @@ class Follower:
                 wait_s = min(2 * wait_s, AWAY_S_MAX)
 
     async def _work(self, reader: JournalReader) -> None:
-        """Follow the journal, and copy what people do to the register, until one of both meets a fault."""
+        """Follow the journal, and copy what people do to the register, until one of both meets a fault of Redis."""
         tasks = [asyncio.create_task(work) for work in (self._flow(reader), self._copier.run(reader.id, lambda: self.cursor))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -181,6 +181,11 @@ class Follower:
     def away(self) -> str | None:
         """Why the queue cannot be reached; None where it can."""
         return self._away
+
+    @property
+    def not_copied(self) -> str | None:
+        """Why what people do cannot be written to disk; None where it can."""
+        return self._copier.failing
 
     async def _open(self) -> JournalReader:
         """Open the journal; where there is none yet, wait for it."""
