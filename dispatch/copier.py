@@ -36,7 +36,7 @@ class Copier:
     def __init__(self, state_dir: Path, queue: AlarmQueue, register: Register, logged: LineWriter) -> None:
         self._state_dir, self._queue, self._register, self._lines = state_dir, queue, register, logged
         self._delivered: Delivered | None = None
-        self._say_at = 0.0
+        self._say_at = dict[str, float]()
         self.failing: str | None = None
         """Why nothing can be written; None where it can."""
 
@@ -63,7 +63,7 @@ class Copier:
                 await asyncio.sleep(LOOK_MS / 1000)
             elif self.failing:
                 log.warning("register_written_again", position=self._register.position, after=self.failing)
-                self.failing, self._say_at = None, 0.0
+                self.failing, self._say_at = None, {}
 
     async def _copy(self, block_ms: int) -> bool:
         """Copy what was done since; False where it could not be written."""
@@ -98,10 +98,10 @@ class Copier:
             await asyncio.to_thread(write, *arguments)
         except (sqlite3.Error, OSError, LedgerError) as error:
             self.failing = f"{file}: {error}"
-            if time.monotonic() >= self._say_at:
+            if time.monotonic() >= self._say_at.get(file, 0):
                 todo = f"see that {self._state_dir} has room and may be written; it goes on by itself"
                 log.critical("register_failed", file=file, error=str(error), effect=_EFFECTS[file], todo=todo)
-                self._say_at = time.monotonic() + SAID_S
+                self._say_at[file] = time.monotonic() + SAID_S
             return False
         return True
 
