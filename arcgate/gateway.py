@@ -56,7 +56,7 @@ def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> No
             _gateway(
                 path,
                 Receiver(loaded, known_accounts, lines) if receiving else None,
-                Dispatcher(loaded, known_sites, lines) if dispatching else None,
+                Dispatcher(loaded, known_sites, lines, alone=not receiving) if dispatching else None,
             )
         )
     except tuple(REFUSALS) as error:

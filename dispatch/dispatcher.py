@@ -21,6 +21,7 @@ from dispatch.embedded import EmbeddedValkey
 from dispatch.follow import Follower
 from dispatch.refill import WrongJournal
 from dispatch.register import Register
+from dispatch.server import QueueRefused
 from dispatch.sites import Sites
 from dispatch.upkeep import Upkeep
 from receiver.config import Config
@@ -39,9 +40,10 @@ log = structlog.get_logger()
 class Dispatcher:
     """The running half that decides and queues."""
 
-    def __init__(self, config: Config, sites: Sites, logged: LineWriter) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, config: Config, sites: Sites, logged: LineWriter, *, alone: bool = True) -> None:
+        """Nothing is opened yet. alone: no receiver is in this process, which may end where Redis must not be used."""
         self._config, self._sites, self._lines = config, sites, logged
+        self._waited_for: tuple[type[Exception], ...] = (RedisError, OSError) if alone else (RedisError, OSError, QueueRefused)
         self._since = time.time()
         self._tasks: list[asyncio.Task[None]] = []
         self._embedded = EmbeddedValkey(config.state_dir, _say_exit) if config.redis.url == EMBEDDED else None
@@ -54,9 +56,9 @@ class Dispatcher:
 
     async def start(self) -> None:
         """
-        Begin. A Redis that does not answer is waited for; raises EmbeddedRefused or QueueRefused for one that must not be used.
+        Begin. A Redis that does not answer is waited for, and beside a receiver one that must not be used too.
 
-        What was started is stopped again.
+        Raises EmbeddedRefused, and alone QueueRefused; what was started is stopped again.
         """
         self._register = await asyncio.to_thread(Register, self._config.state_dir, self._config, self._config.digest_secret)
         self._follower = Follower(
@@ -67,7 +69,7 @@ class Dispatcher:
             if self._embedded:
                 await self._embedded.start()
             await self._queue.load()
-        except (RedisError, OSError) as error:
+        except self._waited_for as error:
             log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
         except BaseException:
             await self._close()
