@@ -180,8 +180,12 @@ def _redis(told: dict[str, Any]) -> str:
     """Say whether it can be reached from here, and why dispatch does not use it all the same."""
     if told["redis"]["error"]:
         return str(told["redis"]["error"])
-    why = (told["dispatch"] or {}).get("redis", {}).get("away")
-    return f"{told['redis']['place']}: reachable" + (f", but DISPATCH DOES NOT USE IT: {why}" if why else "")
+    seen = (told["dispatch"] or {}).get("redis", {"away": None, "bringing_up_s": None})
+    refused = f", but DISPATCH DOES NOT USE IT: {seen['away']}" if seen["away"] else ""
+    refill = (
+        "" if seen["bringing_up_s"] is None else f", being refilled for {seen['bringing_up_s']:,.0f} s: new reports wait behind"
+    )
+    return f"{told['redis']['place']}: reachable{refused}{refill}"
 
 
 def _journal(journal: dict[str, Any]) -> str:

@@ -103,7 +103,11 @@ class Dispatcher:
             "cursor": self._follower.cursor,
             "lag": self._follower.lag,
             "stopped": self._stopped,
-            "redis": {"embedded": self._embedded is not None, "away": self._follower.away},
+            "redis": {
+                "embedded": self._embedded is not None,
+                "away": self._follower.away,
+                "bringing_up_s": self._follower.bringing_up_s,
+            },
             "not_copied": self._follower.not_copied,
             "events": self._follower.counts,
             "queue": self._priorities,
@@ -127,27 +131,32 @@ class Dispatcher:
             log.critical("dispatch_stopped", error=self._stopped)
 
     async def _tick(self) -> None:
-        """Return what dead consoles held, count the queue; while reports wait say so, at growing intervals."""
-        since, say_at = 0.0, 0.0
+        """Return what dead consoles held, count the queue; while reports wait say so and why, at growing intervals."""
+        since, say_at, refill_at = 0.0, 0.0, 0.0
         while True:
             await asyncio.sleep(TICK_S)
-            why = self._stopped or self._follower.away
+            fault = None
             try:
                 await self._look_at_disk()
                 await self._queue.expire()
                 self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
             except (RedisError, OSError, AlarmRefused) as error:
-                why = why or str(error) or type(error).__name__
-            now = time.monotonic()
+                fault = str(error) or type(error).__name__
+            why = self._stopped or self._follower.away or fault
+            now, up_s = time.monotonic(), self._follower.bringing_up_s
             if why:
                 since = since or now
                 if now >= say_at:
                     event = "dispatch_stopped" if self._stopped else "queue_still_away"
                     log.critical(event, error=why, away_s=round(now - since), lag=self._follower.lag)
                     say_at = now + min(max(2.0, now - since), AWAY_SAID_S_MAX)
+            elif up_s is not None:
+                if now >= refill_at and up_s > TICK_S:
+                    log.warning("refilling", seconds=round(up_s), cursor=self._follower.cursor, lag=self._follower.lag)
+                    refill_at = now + min(max(2.0, up_s), AWAY_SAID_S_MAX)
             elif since:
                 log.warning("queue_back", away_s=round(now - since), lag=self._follower.lag)
-                since, say_at = 0.0, 0.0
+                since, say_at, refill_at = 0.0, 0.0, 0.0
 
     async def _look_at_disk(self) -> None:
         """Raise an alarm when the journal's disk has too little room, once each time."""

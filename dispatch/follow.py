@@ -93,6 +93,7 @@ class Follower:
         self._reader: JournalReader | None = None
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._away: str | None = None
+        self._bringing_up_since: float | None = None
         self._decided = 0
         self.cursor = 0
         self.counts: dict[str, int] = {}
@@ -105,8 +106,12 @@ class Follower:
             try:
                 reader = await self._open()
                 await self._queue.load()
-                await self._bring_up(reader)
-                await self._queue.say_ready(reader.id)
+                self._bringing_up_since = time.monotonic()
+                try:
+                    await self._bring_up(reader)
+                    await self._queue.say_ready(reader.id)
+                finally:
+                    self._bringing_up_since = None
                 self._say_back(reader)
                 wait_s = AWAY_S_FIRST
                 await self._work(reader)
@@ -142,15 +147,19 @@ class Follower:
             if (found := acts.digest(known_to)) and found.hex() != known:
                 told = {"register": acts.id, "position": known_to, "known": known, "found": found.hex()}
                 self._log.critical("register_altered", **told, todo="see `arcgate register verify`; acts are still copied to it")
-            refill = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log)
+            refill, begun = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log), time.monotonic()
             await refill.begin(done)
             if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
                 digest = reader.digest(start)
                 await self._queue.put(reader.id, start, [], digest.hex() if digest else "")
                 self.cursor = start
+            first = self.cursor
             if missing := await refill.run(done):
-                self._log.warning("refilled", journal=reader.id, cursor=self.cursor, acts=missing)
+                seconds, entries = time.monotonic() - begun, self.cursor - first
+                rate = {"s_per_100k": round(seconds * 100_000 / entries, 1)} if entries else {}
+                told = {"cursor": self.cursor, "acts": missing, "entries": entries, "seconds": round(seconds, 1), "lag": self.lag}
+                self._log.warning("refilled", journal=reader.id, **told, **rate)
         finally:
             acts.close()
 
@@ -179,8 +188,13 @@ class Follower:
 
     @property
     def away(self) -> str | None:
-        """Why the queue cannot be reached; None where it can."""
-        return self._away
+        """Why the queue cannot be reached or used; None where it can, and while it is given back what it has lost."""
+        return self._away if self._bringing_up_since is None else None
+
+    @property
+    def bringing_up_s(self) -> float | None:
+        """For how long it has been looked what Redis has lost, and that been given back; None where reports are followed."""
+        return None if self._bringing_up_since is None else time.monotonic() - self._bringing_up_since
 
     @property
     def not_copied(self) -> str | None:
