@@ -151,8 +151,7 @@ class Follower:
             await refill.begin(done)
             if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
-                digest = reader.digest(start)
-                await self._queue.put(reader.id, start, [], digest.hex() if digest else "")
+                await refill.begin_empty(start)
                 self.cursor = start
             first = self.cursor
             if missing := await refill.run(done):

@@ -1,24 +1,37 @@
 """
 Bring an empty or older Redis up: reports and acts are done again, in the order in which they came.
 
-    journal entries from the oldest open alarm on, and between them each act of the register at the cursor at which it was done
+    what was open where it begins -> journal entries from the oldest open alarm on, and between them each act of the register
+    at the cursor at which it was done
 
 What is done twice is as done once, so whatever interrupts this, it begins again. Consoles may work meanwhile: what they see is
 what stood in the queue at that point of its history.
 """
 
+import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from dispatch.alarm_queue import AlarmQueue, ReplayedAct
+import msgspec
+
+from dispatch.alarm import Action, Priority
+from dispatch.alarm_queue import AlarmQueue, PutEvent, ReplayedAct, SiteChange
 from dispatch.register import NO_ID, Act, RegisterReader
+from protocols.event import Category, Event, Format, Qualifier
 from receiver.delivered import Delivered
 from receiver.journal import JournalReader
 
 ACTS_PAGE: Final = 1000
+STAND_INS_A_PUT: Final = 256
+BACK_MAX: Final = 100_000
+"""So many entries before the oldest open alarm it goes back at most: a minute's work or two."""
+EARLIER: Final = "(earlier)"
+"""The account of an alarm that stands for one whose entries are not put again. No account of a file can have this number."""
+_CATEGORIES: Final = frozenset(map(str, Category))
 SAY_S: Final = 2.0
 """How often it says how far it is."""
 
@@ -80,16 +93,56 @@ def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -
     Say where an empty Redis begins: the position before the first entry that it needs. It reads the whole register: for a thread.
 
     No alarm that was open then may have been opened before, or what joined it would open another one: so from the oldest
-    that is open now, back to the oldest that was open then, and so on.
+    that is open now, back to the oldest that was open then, and so on; but not beyond what retention has left, nor `BACK_MAX`
+    entries. For what was open there see `stand_ins`.
     """
     delivered = Delivered.read(state_dir)
     if delivered is None or delivered.journal != reader.id:
         return reader.first() - 1
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
-    ended = _ended_before(start, reader.id, register)
-    while ended and ended[-1][0] >= start:
+    earliest = max(reader.first(), start - BACK_MAX)
+    ended = sorted((_cursor(act, reader.id), opened) for act, opened in _closed(register, reader.id) if opened < start)
+    while start > earliest and ended and ended[-1][0] >= start:
         start = min(start, ended.pop()[1])
-    return max(start, reader.first()) - 1
+    return max(start, earliest) - 1
+
+
+def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> list[SiteChange]:
+    """
+    Return what a Redis that begins behind `start` must hold to begin with: an alarm for each site that had one open there.
+
+    It has its id, and what its site's events are judged by, as they were when it was closed; so what joined it then joins it
+    now, and opens no other. Where a site had several, the one that was closed last stands for all.
+    """
+    last = dict[str, Act]()
+    for act, opened in _closed(register, reader.id):
+        if opened <= start < _cursor(act, reader.id):
+            last[act.site] = act
+    return [_stand_in(act, start) for act in last.values()]
+
+
+def _stand_in(act: Act, start: int) -> SiteChange:
+    category = Category(act.category) if act.category in _CATEGORIES else Category.UNKNOWN
+    event = Event(
+        EARLIER, Format.ARCGATE, "earlier", Qualifier.NEW, category, text="Opened before what this queue was filled from"
+    )
+    opened_at = min(act.opened_at, act.at_ms)
+    head = {"id": act.alarm, "received_at": datetime.fromtimestamp(opened_at / 1000, UTC), "label": event.text}
+    head |= {"priority": act.priority, "instruction": ""}
+    put = PutEvent(
+        id=act.alarm,
+        at=opened_at,
+        action=Action.RAISE,
+        priority=Priority(act.priority),
+        life=bool(act.life),
+        account=EARLIER,
+        category=category,
+        label=event.text or "",
+        instruction="",
+        steps="[]",
+        body=msgspec.json.encode(head | msgspec.to_builtins(event)).decode(),
+    )
+    return SiteChange(site=act.site, name=act.site, version=0, state="", position=start, events=(put,))
 
 
 def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:
@@ -103,22 +156,15 @@ def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterR
     return done + 1
 
 
-def _ended_before(start: int, journal: str, register: RegisterReader) -> list[tuple[int, int]]:
-    """Return the cursor at the close and the opening's position of all closed alarms that were opened before; sorted."""
-    ended, done = list[tuple[int, int]](), register.first() - 1
+def _closed(register: RegisterReader, journal: str) -> Iterator[tuple[Act, int]]:
+    """Give each close of an alarm that an entry of this journal opened, with that entry's position."""
+    done = register.first() - 1
     while page := register.acts(done, ACTS_PAGE):
         done = page[-1][0]
         for _, act in page:
-            opened = _opened(act, journal) if act.act == "close" else None
-            if opened is not None and opened < start:
-                ended.append((_cursor(act, journal), opened))
-    return sorted(ended)
-
-
-def _opened(act: Act, journal: str) -> int | None:
-    """Return the position of the entry that opened the act's alarm; None where it is of another journal."""
-    by, _, rest = act.alarm.rpartition("-")[0].rpartition("-")
-    return int(rest) if by == journal and rest.isdecimal() else None
+            by, _, position = act.alarm.rpartition("-")[0].rpartition("-")
+            if act.act == "close" and by == journal and position.isdecimal():
+                yield act, int(position)
 
 
 def _cursor(act: Act, journal: str) -> int:
@@ -165,6 +211,14 @@ class Refill:
         digest = self._register.digest(reached)
         await self._queue.replay(self._register.id, reached, [], digest.hex() if digest else "")
         return len(lost)
+
+    async def begin_empty(self, start: int) -> None:
+        """Have an empty Redis begin behind position `start`, with what was open there. A site that another node has put stays."""
+        changes = await asyncio.to_thread(stand_ins, start, self._reader, self._register)
+        for first in range(0, len(changes), STAND_INS_A_PUT):
+            await self._queue.put(self._reader.id, 0, changes[first : first + STAND_INS_A_PUT])  # no cursor moves
+        digest = self._reader.digest(start)
+        await self._queue.put(self._reader.id, start, [], digest.hex() if digest else "")
 
     async def begin(self, done: int) -> None:
         """

@@ -28,7 +28,7 @@ _ID: Final = re.compile(r"(\d{1,14})-(\d{1,20})", re.ASCII)
 FIELDS_MAX: Final = 32
 TEXT_CHARS_MAX: Final = 16_384
 """Four times what a verb takes: nobody who writes to the stream by himself stops the register with more than an entry holds."""
-_TEXTS: Final = ("act", "alarm", "site", "operator", "outcome", "note")
+_TEXTS: Final = ("act", "alarm", "site", "operator", "outcome", "note", "category")
 _NUMBER: Final = re.compile(r"\d{1,18}", re.ASCII)
 _PRIORITIES: Final = frozenset(map(int, Priority))
 _decode_cursors = msgspec.json.Decoder(dict[str, int]).decode
@@ -55,6 +55,12 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: str = ""
     note: str = ""
     """Personal: for whoever reads the register, and for no log."""
+    category: str = ""
+    """The alarm's, as `priority` is; empty where it was not told, as in registers of before."""
+    life: int = 0
+    """1 where the alarm held a life-safety event."""
+    opened_at: int = 0
+    """When the alarm was opened, ms since 1970; 0 where it was not told."""
     other: dict[str, str] = {}
     """What else the stream had, and what could not be read, as it was."""
 
@@ -67,8 +73,8 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         other = {name[:TEXT_CHARS_MAX]: text[:TEXT_CHARS_MAX] for name, text in islice(fields.items(), FIELDS_MAX)}
         read: dict[str, Any] = {name: other.pop(name, "") for name in _TEXTS}
-        read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "cursors": {}}
-        for name in ("fence", "events", "priority"):
+        read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "life": 0, "opened_at": 0, "cursors": {}}
+        for name in ("fence", "events", "priority", "life", "opened_at"):
             text = other.get(name, "")
             if _NUMBER.fullmatch(text) and (name != "priority" or int(text) in _PRIORITIES):
                 read[name] = int(other.pop(name))

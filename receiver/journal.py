@@ -7,6 +7,7 @@ A ledger (`receiver.ledger`) in the folder `journal` of the state folder; an ent
 committed was never there: SQLite recovers a torn write at the next opening.
 
 Where the disk is full, or nearly, nothing is taken until there is room again; after any other fault only a restart helps.
+The disk is looked at from the opening on, each second: who only answers link tests writes nothing, and would not notice.
 Any number of processes may read while one writes. A reader never checkpoints.
 """
 
@@ -37,13 +38,17 @@ JournalError = LedgerError
 BATCH_REPORTS_MAX: Final = 1024
 """A commit takes no more: what waits behind it is acknowledged soon enough."""
 LOOK_FOR_ROOM_S: Final = 1.0
-"""How often a full disk is looked at."""
+"""How often the disk is looked at, full or not."""
 ROOM_BYTES: Final = 1 << 20
 """So much more than `free_bytes_min` must be there before reports are taken again, or it would be full at once."""
 ROOM_S: Final = 0.02
 """So long there is room where there was: to ask the system lets the loop take the interpreter, and the disk waits for it."""
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_UNCLEAR: Final = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN})
+"""A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone; why a file cannot be made, it never says."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PROBES: Final = ("room", "room-wal", "room-shm")
+"""As many files as a new segment is: where the disk has bytes, but no more names, it cannot be begun."""
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -84,8 +89,8 @@ class Journal:
 
     on_commit(first position, bodies) is called in the writing thread after each commit, with the JSON of each report.
     on_failure(error) is called on the loop, once, when a write failed; from then on nothing is taken until a restart.
-    on_full(error) is called on the loop when there is no room, and what was not on disk yet has been given up: no `on_durable`
-    will come for it. on_full(None): reports are taken again.
+    on_full(error) is called on the loop when there is no room: nothing more is taken. on_full(None): reports are taken again.
+    on_given_up() is called on the loop when there was no room for what had been taken: no `on_durable` will come for it.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it needs, and whom it tells
@@ -94,12 +99,13 @@ class Journal:
         on_commit: Callable[[int, Sequence[bytes]], None] = lambda *_: None,
         on_failure: Callable[[Exception], None] = lambda _: None,
         on_full: Callable[[Exception | None], None] = lambda _: None,
+        on_given_up: Callable[[], None] = lambda: None,
         kept: Guarantees = USUAL,
         key: bytes = b"",
     ) -> None:
         """Open or create it; raises JournalError."""
         self.folder = state_dir / "journal"
-        self._on_commit, self._on_failure, self._on_full = on_commit, on_failure, on_full
+        self._on_commit, self._on_failure, self._on_full, self._on_given_up = on_commit, on_failure, on_full, on_given_up
         self._free_bytes_min = kept.free_bytes_min
         self._ledger = Ledger(self.folder, kept, key)
         self.id = self._ledger.id
@@ -120,6 +126,8 @@ class Journal:
         self._generation = 0
         """Of batches; one that was chained to what could not be written is of an older one, and is not written either."""
         self._rows: SimpleQueue[tuple[int, list[Row]] | None] = SimpleQueue()
+        # The loop's first turn: no socket that is opened after this can be heard before it
+        self._looking: asyncio.Handle = self._loop.call_soon(self._look_for_room)
         self._thread = Thread(target=self._write, name="journal")
         self._thread.start()
 
@@ -172,6 +180,7 @@ class Journal:
 
     async def close(self) -> None:
         """Write what was taken, and close the file."""
+        self._looking.cancel()
         self.hand_over()
         self._rows.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -209,10 +218,14 @@ class Journal:
     def _insert(self, rows: list[Row]) -> int:
         now = time.monotonic()
         if now >= self._room_until:
-            if free_bytes(self.folder) < self._free_bytes_min:
-                raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
+            self._check_room()
             self._room_until = now + ROOM_S
         return self._ledger.insert(rows)
+
+    def _check_room(self) -> None:
+        """Raise OSError where too little room is left, whoever has taken it."""
+        if free_bytes(self.folder) < self._free_bytes_min:
+            raise OSError(errno.ENOSPC, f"fewer than free_bytes_min = {self._free_bytes_min} bytes are free")
 
     def _wake(self, position: int) -> None:
         self.durable = position
@@ -226,42 +239,55 @@ class Journal:
 
     def _make_no_room(self, error: Exception) -> None:
         """Give up what was chained and not written: nobody was told that it is kept."""
-        self.full = error
         self._generation += 1
         self._ledger.rewind()
         self.appended, self._batch = self.durable, []
         self._waiting.clear()
-        self._on_full(error)
-        self._loop.call_later(LOOK_FOR_ROOM_S, self._look_for_room)
+        self._take_no_more(error)
+        self._on_given_up()
+
+    def _take_no_more(self, error: Exception) -> None:
+        """Until there is room; what was taken is still written, or fails by itself."""
+        if not self.full:
+            self.full = error
+            self._on_full(error)
 
     def _look_for_room(self) -> None:
+        """See whether there is room, each second. On the loop: the system knows it without asking the disk."""
         if self.failed:
             return
+        self._looking = self._loop.call_later(LOOK_FOR_ROOM_S, self._look_for_room)
+        try:
+            self._check_room()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                self._take_no_more(error)
+            return
         with suppress(OSError):
-            if free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES and _has_room(self.folder):
+            if self.full and free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES and _has_room(self.folder):
                 self.full = None
                 self._on_full(None)
-                return
-        self._loop.call_later(LOOK_FOR_ROOM_S, self._look_for_room)
 
     def _is_full(self, error: sqlite3.Error | OSError) -> bool:
         if isinstance(error, OSError):
             return error.errno in _NO_ROOM
         code = getattr(error, "sqlite_errorcode", 0)
-        # A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone
-        return code in _FULL or (code == sqlite3.SQLITE_IOERR_WRITE and not _has_room(self.folder))
+        return code in _FULL or (code in _UNCLEAR and not _has_room(self.folder))
 
 
 def _has_room(folder: Path) -> bool:
-    """Say whether ROOM_BYTES can be had: `free_bytes` knows of no quota. False where they cannot, for want of room."""
-    path = folder / "room"
+    """Say whether ROOM_BYTES and the files of a segment can be had: `free_bytes` knows of no quota, nor how many files fit."""
+    paths = [folder / name for name in _PROBES]
     try:
-        with path.open("wb") as probe:
+        for path in paths:
+            path.touch()
+        with paths[0].open("wb") as probe:
             os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
     except OSError as error:
         return error.errno not in _NO_ROOM
     finally:
-        path.unlink(missing_ok=True)
+        for path in paths:
+            path.unlink(missing_ok=True)
     return True
 
 

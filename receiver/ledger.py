@@ -30,6 +30,7 @@ from receiver.segment import (
     chain,
     create,
     first_digest,
+    free_bytes,
     opened,
     path_of,
     segments,
@@ -44,6 +45,9 @@ __all__ = ["Ledger", "LedgerError", "LedgerReader", "Tombstone"]
 
 _SETTLED_NS: Final = 2_000_000_000
 """A folder's time is coarse: while it is younger than this, more may have changed within the same tick."""
+
+_UNREAD: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_BUSY})
+"""What hinders a copy where it is read from. All else is where it is written to."""
 
 
 class Ledger:
@@ -313,10 +317,23 @@ def _copy(segment: SegmentReader, to: Path) -> list[Path]:
             if copy.header() == segment.header() and copy.head() == segment.head():
                 return []
     partial = to.with_suffix(".copying")
-    partial.unlink(missing_ok=True)
-    segment.backup(partial)
-    partial.replace(to)
+    _clear(partial)
+    try:
+        segment.backup(partial)
+        partial.replace(to)
+    except (sqlite3.Error, OSError) as error:
+        _clear(partial)
+        if getattr(error, "sqlite_errorcode", 0) in _UNREAD:
+            raise
+        need = f"{segment.path.stat().st_size} bytes are to be copied, {free_bytes(to.parent)} are free"
+        raise LedgerError(f"{to}: {error}: {need}: make room there, or name another folder") from error
     return [to]
+
+
+def _clear(partial: Path) -> None:
+    """Delete a copy that was begun, and what SQLite laid beside it."""
+    for left in partial.parent.glob(f"{partial.name}*"):
+        left.unlink()
 
 
 def _lock(path: Path) -> int:

@@ -76,6 +76,7 @@ class Receiver:
             kept=self._config,
             key=self._config.digest_secret,
             on_full=self._log_full,
+            on_given_up=self._cut_unanswered,
         )
         self._head = self.journal.durable, self.journal.digest
         self._undelivered = Undelivered(self.journal, self._config.state_dir, self._config)
@@ -243,8 +244,10 @@ class Receiver:
             error=str(error),
             position=self.journal.durable,
             effect="no report is acknowledged and no link test answered: panels see a dead receiver and fail over",
-            todo=f"make room on the disk of {self.journal.folder}: reports are then taken again without a restart",
+            todo=f"make room (df, df -i) on the disk of {self.journal.folder}: reports are then taken again without a restart",
         )
+
+    def _cut_unanswered(self) -> None:
         for listener in self._listeners:
             listener.cut_unanswered()
 

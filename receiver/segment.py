@@ -312,6 +312,7 @@ class SegmentReader:
         """Copy the file as it is now, beside its writer."""
         with closing(sqlite3.connect(path)) as copy:
             self._database.backup(copy)
+            copy.execute("PRAGMA locking_mode = EXCLUSIVE")  # then no log is laid beside it, for which there may be no room
             copy.execute("PRAGMA journal_mode = DELETE")
 
     def close(self) -> None:
@@ -320,10 +321,10 @@ class SegmentReader:
 
 
 def opened(first: int, path: Path, *, closed: bool) -> SegmentReader | None:
-    """Open a file to read; None where retention was faster."""
+    """Open a file to read; None where retention was faster. Raises LedgerError."""
     try:
         return SegmentReader(first, path, closed=closed)
-    except (sqlite3.Error, OSError):
+    except (sqlite3.Error, OSError) as error:
         if os.path.lexists(path):
-            raise
+            raise LedgerError(f"{path}: {error}: none of its entries can be read, from {first} on", first) from error
         return None

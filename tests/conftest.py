@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     running.start()
     yield running
     assert running.stop() == 0
+
+
+@contextmanager
+def small_disk(folder: Path, size: int, files_max: int = 0) -> Iterator[bool]:
+    """Mount one on the folder; False where this user may not. size: in bytes. files_max: that it can hold, if not 0."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={size},nr_inodes={files_max}", "tmpfs", str(folder)]
+    mounted = os.getuid() == 0 and subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@
 --   p:awaited       zset    the journals that may still be putting back what was lost, score = until when they are waited for
 --   p:ghosts        zset    ghost alarms opened in the last minute, score = opened_at
 --   p:acts          stream  what was done, about the last 100,000: act = claim | release | close | lease_expired; alarm site operator fence
---                           events priority; cursors (JSON: journal id -> position applied to the site) at that moment; for close also outcome and note. Its newest id never
+--                           events priority category life opened_at; cursors (JSON: journal id -> position applied to the site) at that moment; for close also outcome and note. Its newest id never
 --                           goes back, not even where the clock does: a replay carries it on
 --
 -- Times are ms since 1970. The one clock is TIME, here; no console's clock is believed.
@@ -147,7 +147,7 @@ end
 -- Adds one act to p:acts, and its id to the alarm; call it while the alarm still has its owner. Further arguments: more fields and values.
 local function record(p, act, id, ...)
   local key = p .. ':alarm:' .. id
-  local alarm = redis.call('HMGET', key, 'site', 'owner', 'fence', 'events', 'priority')
+  local alarm = redis.call('HMGET', key, 'site', 'owner', 'fence', 'events', 'priority', 'category', 'life', 'opened_at')
   local cursors, flat = {}, redis.call('HGETALL', p .. ':cursors')
   for i = 1, #flat, 2 do
     if string.sub(flat[i], 1, #REGISTER) ~= REGISTER then
@@ -156,7 +156,8 @@ local function record(p, act, id, ...)
     end
   end
   local act_id = redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],
-    'operator', alarm[2], 'fence', alarm[3], 'events', alarm[4], 'priority', alarm[5], 'cursors', cjson.encode(cursors), ...)
+    'operator', alarm[2], 'fence', alarm[3], 'events', alarm[4], 'priority', alarm[5], 'category', alarm[6], 'life', alarm[7],
+    'opened_at', alarm[8], 'cursors', cjson.encode(cursors), ...)
   redis.call('HSET', key, 'act', act_id)
 end
 

@@ -4,6 +4,7 @@
 -- when it was closed; nil where that is not known.
 local ID, ACT, ALARM, OPERATOR, FENCE, OUTCOME, NOTE, EVENTS = 1, 2, 3, 4, 5, 6, 7, 8
 local LEASE_MS_REPLAYED = 60000
+local EARLIER = '(earlier)' -- the account of an alarm that stands for one of before what this server was filled from
 
 -- An act's time, ms since 1970, and its number in that ms; zeros for what is no act's id.
 local function ms_and_number(act_id)
@@ -19,14 +20,15 @@ local function later(act_id, than)
 end
 
 -- Does again what was done; says whether it did. A close is the end of an alarm, so it counts though a lease has run out, or somebody has
--- claimed, while the replay was on its way to it; but never over events that whoever closed it has not seen.
+-- claimed, while the replay was on its way to it; but never over events that whoever closed it has not seen. An alarm that stands for one
+-- of before has not the events that were there, and repetitions of those count as more.
 local function redo(p, now, act)
   local id, name = act[ALARM], act[ACT]
   local key = p .. ':alarm:' .. id
-  local alarm = redis.call('HMGET', key, 'state', 'act', 'site', 'events')
+  local alarm = redis.call('HMGET', key, 'state', 'act', 'site', 'events', 'account')
   if not alarm[1] or alarm[1] == 'closed' then return false end
   if name == 'close' then
-    if act[EVENTS] and tonumber(alarm[4]) > act[EVENTS] then return false end
+    if act[EVENTS] and alarm[5] ~= EARLIER and tonumber(alarm[4]) > act[EVENTS] then return false end
     redis.call('ZREM', p .. ':waiting', id)
     redis.call('HSET', key, 'owner', act[OPERATOR], 'fence', string.format('%.0f', act[FENCE]))
     shut(p, id, alarm[3], (ms_and_number(act[ID])), act[OUTCOME], act[NOTE])

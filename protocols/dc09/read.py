@@ -38,7 +38,8 @@ _USUAL: Final = Policy()
 _AFTER: Final = frozenset({"nul_after_cr", "lf_after_cr"})
 """Seen only where the byte came in the same read: no ground to refuse a frame."""
 _PLAIN: Final = (
-    "account {} has a key here and sent a plain frame: switch encryption on in the panel, or take the key out of the account"
+    "account {} has a key here and sent a plain frame: switch encryption on in the panel, or take the key out of the account; "
+    "where two panels have this number, list each at its receiver or line"
 )
 _HEADER: Final = 'the header cannot be read: {!r}; it should be "id" seq Rrcvr Lpref #acct [data]'
 _ANSWER: Final = "{} is a receiver's answer; an answer to it would make a loop"

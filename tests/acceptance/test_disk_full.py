@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +16,12 @@ import pytest
 
 from dispatch.alarm_queue import AlarmQueue, connect
 from protocols.dc09 import Frame, build
+from receiver.config import Guarantees
+from receiver.journal import LOOK_FOR_ROOM_S, Journal, JournalReader
 from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels
-from tests.conftest import sia
+from tests.conftest import CONFIG, Gateway, sia, small_disk
+from tests.receiver.conftest import report, store, until
 
 DISK_BYTES = 20_000_000
 FREE_BYTES = (4 << 20) + 1_500_000
@@ -24,17 +30,13 @@ FILE_BYTES_MAX = 200_000
 NULL = build(Frame(id_token="NULL", sequence="0000", account="1001"))
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount one on the folder; False where this user may not."""
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    mounted = os.getuid() == 0 and subprocess.run(["mount", *options], capture_output=True, check=False).returncode == 0
-    try:
-        yield mounted
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", folder], check=True)
+UDP = """
+[[listener]]
+name = "udp"
+protocol = "dc09"
+transport = "udp"
+address = "127.0.0.1:0"
+"""
 
 
 async def fails_and_recovers(centre: Centre, said: str, recover: Callable[[], Awaitable[None]]) -> None:
@@ -74,7 +76,7 @@ async def fails_and_recovers(centre: Centre, said: str, recover: Callable[[], Aw
 
 async def test_the_disk_is_full_and_has_room_again(centre: Centre) -> None:
     """Without a restart."""
-    with small_disk(centre.state_dir) as mounted:
+    with small_disk(centre.state_dir, DISK_BYTES) as mounted:
         if not mounted:
             centre.state_dir.rmdir()
             await below_the_limit(centre)
@@ -88,6 +90,108 @@ async def test_the_disk_is_full_and_has_room_again(centre: Centre) -> None:
             while not any(a.site == "(centre)" for a in await AlarmQueue(redis, "main").open_alarms(1000)):  # noqa: ASYNC110 - it is asked
                 await asyncio.sleep(0.1)
         assert centre.stop() == 0
+
+
+class LinkTests:
+    """A panel on TCP and one on UDP that report nothing, and test their links."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        told = json.loads(gateway.arcgate("status", "--json").stdout)["receive"]["listeners"]
+        kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        self._sockets = [socket.socket(socket.AF_INET, kind) for kind in kinds]
+        for panel, listener in zip(self._sockets, told, strict=True):
+            host, _, port = listener["addresses"][0].rpartition(":")
+            panel.connect((host, int(port)))
+            panel.settimeout(0.2)
+
+    def answered(self) -> list[bool]:
+        """Send one on each."""
+        return [self._answered(panel) for panel in self._sockets]
+
+    def wait(self, answered: bool, s_max: float) -> None:  # noqa: FBT001 - it is what is waited for
+        """Return when both are answered, or none is."""
+        give_up_at = time.monotonic() + s_max
+        while self.answered() != [answered] * 2:
+            assert time.monotonic() < give_up_at
+
+    def close(self) -> None:
+        for panel in self._sockets:
+            panel.close()
+
+    @staticmethod
+    def _answered(panel: socket.socket) -> bool:
+        panel.send(NULL)
+        try:
+            return b"ACK" in panel.recv(1000)
+        except TimeoutError:
+            return False
+
+
+@pytest.mark.parametrize("left", [0, (4 << 20) - 4096], ids=["nothing left", "less than free_bytes_min left"])
+def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left: int) -> None:
+    """Somebody else fills it; and so it is after kill -9 and a start on the full disk, from the first answer on."""
+    gateway = Gateway(tmp_path)
+    gateway.config.write_text(CONFIG + UDP)
+    with small_disk(gateway.state_dir, DISK_BYTES) as mounted:
+        if not mounted:
+            return  # without a disk of its own, `free_bytes_min` is tested above
+        ballast = gateway.state_dir / "ballast"
+        gateway.start("receive")
+        for _ in range(2):
+            panels = LinkTests(gateway)
+            panels.wait(answered=True, s_max=5)
+            free = os.statvfs(gateway.state_dir)
+            ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize - left))
+            panels.wait(answered=False, s_max=2.5)
+            assert [panels.answered() for _ in range(3)] == [[False, False]] * 3
+            assert "DISK FULL" in gateway.arcgate("status").stdout
+            panels.close()
+            gateway.stop(signal.SIGKILL)
+            gateway.start("receive")
+            panels = LinkTests(gateway)
+            assert [panels.answered() for _ in range(3)] == [[False, False]] * 3
+            ballast.unlink()
+            panels.wait(answered=True, s_max=5)
+            panels.close()
+        assert gateway.stop() == 0
+    said = [json.loads(line)["event"] for line in gateway.log.read_text().splitlines()]
+    assert [event for event in said if event.startswith("journal_") and event != "journal_head"] == [
+        "journal_full",
+        "journal_full",
+        "journal_taking_again",
+    ] * 2
+
+
+@pytest.mark.parametrize("left", range(4))
+async def test_a_disk_that_holds_no_more_files_is_a_full_one(tmp_path: Path, left: int) -> None:
+    """A new file is due, and it, its log or its index cannot be made; SQLite does not say why."""
+    state_dir = tmp_path / "state"
+    with small_disk(state_dir, DISK_BYTES, files_max=200) as mounted:
+        if not mounted:
+            return
+        full: list[Exception | None] = []
+        failures: list[Exception] = []
+        small = Guarantees(segment_bytes=65_536)
+        journal = Journal(state_dir, on_failure=failures.append, on_full=full.append, kept=small)
+        free = os.statvfs(state_dir).f_ffree
+        ballast = [state_dir / f"ballast {n}" for n in range(free - left)]
+        for path in ballast:
+            path.touch()
+        while journal.writable:
+            journal.append([report("x" * 1000)], lambda: None)
+            await asyncio.sleep(0.001)
+        ballast.pop().unlink()  # room for one more is none: it would be full again at once
+        await asyncio.sleep(1.5 * LOOK_FOR_ROOM_S)
+        assert (failures, len(full), journal.writable) == ([], 1, False)
+        for path in ballast:
+            path.unlink()
+        await until(lambda: journal.writable)
+        for _ in range(100):
+            await store(journal, report("x" * 1000))
+        await journal.close()
+        assert failures == []
+        with contextlib.closing(JournalReader(state_dir)) as reader:
+            assert list(reader.verify())[-1] == journal.durable
 
 
 async def below_the_limit(centre: Centre) -> None:

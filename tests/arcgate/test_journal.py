@@ -14,7 +14,7 @@ import msgspec
 from protocols import dc09
 from receiver.config import Guarantees
 from receiver.ledger import Ledger
-from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia
+from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia, small_disk
 
 FIELDS = ["position", "received_at", "listener", "peer", "frame", "events", "digest"]
 
@@ -177,6 +177,30 @@ def test_a_backup_that_is_not_what_was_written_is_told(tmp_path: Path) -> None:
         done = run_arcgate("journal", "backup", nowhere, "--config", config)
         assert (done.returncode, done.stdout) == (1, "")
         assert str(nowhere) in done.stderr
+
+
+def test_a_backup_that_finds_no_room_names_the_place_and_leaves_nothing_half_done(tmp_path: Path) -> None:
+    config, to = tmp_path / "arcgate.toml", tmp_path / "to"
+    config.write_text(CONFIG)
+    with closing(Ledger(tmp_path / "state" / "journal", Guarantees(segment_bytes=65_536))) as ledger:
+        for _ in range(5):
+            ledger.insert(ledger.chain([b"x" * 1000] * 100))
+    size = sum(path.stat().st_size for path in (tmp_path / "state" / "journal").glob("*.db"))
+    with small_disk(to, size + 8192) as mounted:
+        if not mounted:
+            return
+        ballast = to / "ballast"
+        for taken in (size + 8192, size // 2, 12_288):
+            ballast.write_bytes(b"x" * taken)
+            done = run_arcgate("journal", "backup", to, "--config", config)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"{to}/journal" in done.stderr
+            assert "make room there, or name another folder" in done.stderr
+            assert "state/journal" not in done.stderr
+            assert [path for path in (to / "journal").iterdir() if path.suffix != ".db"] == []
+        ballast.unlink()
+        done = run_arcgate("journal", "backup", to, "--config", config)
+        assert done.returncode == 0, done.stderr
 
 
 async def test_a_journal_that_is_gone_is_forgotten_and_another_begun(gateway: Gateway) -> None:

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, follow
+from dispatch import copier, follow, refill
 from dispatch.alarm import Alarm, AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
@@ -72,10 +72,12 @@ async def copied(here: Centre, queue: AlarmQueue) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.parametrize("back_max", [refill.BACK_MAX, 0], ids=["from where nothing was open", "from the oldest open alarm"])
 @pytest.mark.parametrize("started_anew", [False, True], ids=["while it runs", "before its start"])
-async def test_an_emptied_redis_holds_afterwards_what_it_held(
-    here: Centre, queue: AlarmQueue, redis: Redis, *, started_anew: bool
+async def test_an_emptied_redis_holds_afterwards_what_it_held(  # noqa: PLR0913 - fixtures
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, started_anew: bool, back_max: int
 ) -> None:
+    monkeypatch.setattr(refill, "BACK_MAX", back_max)
     async with here.followed():
         for n in range(200):
             await here.take(sia(str(1000 + n), f"Nri1/{CODES[n % 5]}{n % 99}", n + 1))
@@ -137,6 +139,77 @@ async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
     assert seen(await queue.open_alarms(10)) == before
     assert await redis.keys("*:alarm:*") != []
     assert len(await redis.keys("*:alarm:*")) == 2
+
+
+async def close_next(queue: AlarmQueue, wanted: str) -> None:
+    """Close one alarm; what else waits goes back."""
+    others = []
+    while (alarm := await queue.claim("Anne", 600)) and alarm.id != wanted:
+        others.append(alarm)
+    assert alarm
+    await queue.close(alarm.id, alarm.fence or 0, alarm.events, "false alarm", "")
+    for other in others:
+        await queue.release(other.id, other.fence or 0)
+
+
+async def test_what_was_open_where_it_begins_is_stood_in_for_until_it_is_closed_again(
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what joined an alarm of before would open one that nobody closes, and swallow what came after the close."""
+    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    hold_up = sia("1003", "Nri1/HA001", 77)
+    async with here.followed():
+        await here.take(
+            burglary(1), sia("1003", "Nri1/BA001", 7), burglary(4), burglary(1)
+        )  # 1, 2 3, 4: the last is a repetition
+        await here.dispatched(redis)
+        await close_next(queue, here.id(3))
+        in_hand = await queue.claim("Bob", 600)
+        assert in_hand
+        assert in_hand.id == here.id(1)
+        await here.take(burglary(2), burglary(1), burglary(6), hold_up, sia("1001", "Nri1/HA009", 9))  # 5, 6 to 9
+        await here.dispatched(redis)
+        await queue.close(in_hand.id, in_hand.fence or 0, 3, "false alarm", "")
+        await close_next(queue, here.id(2))
+        await here.take(burglary(11), burglary(3))  # 10 joins the hold-up, 11 opens anew what 2 had been
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+        assert [alarm[0] for alarm in before] == [here.id(9), here.id(5), here.id(11)]
+        events = {str(alarm[0]): await queue.events(str(alarm[0]), 0, -1) for alarm in before}
+    await redis.flushall()
+    with capture_logs() as said:
+        async with here.followed():
+            await here.dispatched(redis)
+    assert next(line["cursor"] for line in said if line["event"] == "refilling") == 4
+    assert seen(await queue.open_alarms(10)) == before
+    assert {str(alarm[0]): await queue.events(str(alarm[0]), 0, -1) for alarm in before} == events
+
+
+async def test_what_retention_has_deleted_opens_nothing_that_was_closed(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    here.journal._ledger._kept = Guarantees(node=here.node, segment_bytes=65_536)
+    async with here.followed():
+        await here.take(burglary(1))
+        await here.take(*(burglary(n, 1) for n in range(2000, 2200)))
+        await here.take(burglary(2))  # its segment is kept: it stays open
+        await here.take(burglary(6))  # joins the first
+        await here.dispatched(redis)
+        await close_next(queue, here.id(1))
+        await close_next(queue, here.id(2))
+        await here.take(burglary(11))
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+        assert [alarm[0] for alarm in before] == [here.id(202), here.id(204)]
+        told = Delivered.read(here.folder)
+        assert told
+        dropped = await asyncio.to_thread(here.journal._ledger.drop_old, 1, told.needed, datetime.now(UTC) + timedelta(days=3))
+        assert dropped
+        assert dropped[-1].last > 1
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
 
 
 async def test_an_older_copy_is_brought_up_with_what_people_did_since(tmp_path: Path) -> None:
@@ -239,6 +312,7 @@ async def test_where_it_begins(
     register.append(act(n, name, opened, cursor, here.journal.id) for n, (name, opened, cursor) in enumerate(acts, 1))
     reader, told = JournalReader(here.folder), RegisterReader(tmp_path)
     assert start_at(here.folder, reader, told) == start
+    assert refill.stand_ins(start, reader, told) == []
     needed = [n for n, (_, _, cursor) in enumerate(acts, 1) if cursor > start]
     assert first_act_needed(here.folder, reader, told) == min(needed, default=len(acts) + 1)
     for each in (reader, told, register):

@@ -47,16 +47,42 @@ async def test_a_full_disk_stops_everything_until_there_is_room(state_dir: Path)
     assert frames[-1] == "after"
 
 
-async def test_below_free_bytes_min_nothing_is_taken(state_dir: Path) -> None:
+async def test_below_free_bytes_min_nothing_is_taken_from_the_first_turn_on(state_dir: Path) -> None:
+    """What is taken before the first look fails by itself; it is told once that the disk is full."""
     full: list[Exception | None] = []
-    journal = Journal(state_dir, on_full=full.append, kept=Guarantees(free_bytes_min=1 << 50))
+    given_up: list[int] = []
+    low = Guarantees(free_bytes_min=1 << 50)
+    journal = Journal(state_dir, on_full=full.append, on_given_up=lambda: given_up.append(len(full)), kept=low)
     done: list[int] = []
     assert journal.append([report()], lambda: done.append(1))
-    await until(lambda: full)
+    await asyncio.sleep(0)
+    assert not journal.writable
+    await until(lambda: given_up)
     assert "free_bytes_min" in str(full[0])
-    assert (done, journal.durable, journal.writable) == ([], 0, False)
+    assert (done, journal.durable, journal.appended, len(full), given_up) == ([], 0, 0, 1, [1])
     await journal.close()
     assert stored(state_dir) == []
+
+
+async def test_what_was_taken_before_a_look_found_no_room_is_written_if_it_can_be(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's number of free bytes is stood in for: 0, from the moment in which the commit has begun."""
+    full: list[Exception | None] = []
+    given_up: list[int] = []
+    journal = Journal(state_dir, on_full=full.append, on_given_up=lambda: given_up.append(1))
+    done: list[str] = []
+    with held(journal), monkeypatch.context() as patch:
+        journal.append([report("taken")], lambda: done.append("taken"))
+        await asyncio.sleep(0.05)
+        patch.setattr(receiver_journal, "free_bytes", lambda _: 0)
+        await until(lambda: full)
+        assert not journal.append([], lambda: done.append("after"))
+        assert (done, journal.appended) == ([], 1)
+    await until(lambda: journal.writable)
+    await until(lambda: done)
+    await journal.close()
+    assert (done, given_up, full[1:], stored(state_dir)) == (["taken"], [], [None], ["taken"])
 
 
 async def test_a_quota_that_is_used_up_is_a_full_disk(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Whatever is done to a ledger's files, verify names the first entry that is not what was written."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 from receiver.ledger import Ledger, LedgerError, LedgerReader
 from receiver.segment import chain, create, first_digest, path_of
 from receiver.tombstone import Tombstone, tombstones
-from tests.receiver.ledgers import altered, bodies, files, read, written
+from tests.receiver.ledgers import add, altered, bodies, files, next_day, read, written
 
 LATER = datetime.now(UTC) + timedelta(days=3)
 KEYS = pytest.mark.parametrize("key", [b"", b"key"], ids=["plain", "keyed"])
@@ -244,3 +245,20 @@ def test_a_forged_tombstone_in_the_place_of_a_file_is_found_by_its_seal(folder: 
     put(folder, Tombstone(ledger_id, 1, 3, digest.hex(), datetime.now(UTC)))
     assert told(folder, b"key") == (1, f"{folder}: the tombstone of entries 1 to 3 was altered")
     assert first_digest(ledger_id) != digest
+
+
+@pytest.mark.parametrize(("file", "first"), [(0, 1), (1, 31), (2, 61)], ids=["first", "middle", "last"])
+@pytest.mark.parametrize("left", [0, 100, 4096, 20_000])
+def test_a_file_that_was_cut_is_named_with_the_first_entry_that_is_lost(folder: Path, file: int, first: int, left: int) -> None:
+    with closing(Ledger(folder)) as ledger:
+        for _ in range(3):
+            next_day(ledger)
+            add(ledger, *range(30), size=1000)
+    path = path_of(folder, first)
+    assert files(folder)[file] == first
+    os.truncate(path, left)
+    with pytest.raises(LedgerError) as raised, closing(LedgerReader(folder)) as reader:
+        list(reader.verify())
+    assert str(path) in str(raised.value)
+    assert (raised.value.position or first) == first
+    assert raised.value.position or left == 0, "it has become an empty file"
