@@ -41,6 +41,8 @@ LOOK_S: Final = 1.0
 """How often a quiet follower looks whether the queue has what it had: a night without reports must not hide a loss."""
 SLICE_ENTRIES: Final = 64
 """So many are decided before the loop may turn: where the receiver shares it, an ACK waits no longer than that."""
+RATE_ENTRIES_MIN: Final = 1000
+"""What fewer entries took in a refill says nothing of many."""
 SITES_REMEMBERED: Final = 50_000
 AWAY_S_FIRST: Final = 0.25
 AWAY_S_MAX: Final = 2.0
@@ -156,7 +158,7 @@ class Follower:
             first = self.cursor
             if missing := await refill.run(done):
                 seconds, entries = time.monotonic() - begun, self.cursor - first
-                rate = {"s_per_100k": round(seconds * 100_000 / entries, 1)} if entries else {}
+                rate = {"s_per_100k": round(seconds * 100_000 / entries, 1)} if entries >= RATE_ENTRIES_MIN else {}
                 told = {"cursor": self.cursor, "acts": missing, "entries": entries, "seconds": round(seconds, 1), "lag": self.lag}
                 self._log.warning("refilled", journal=reader.id, **told, **rate)
         finally:
