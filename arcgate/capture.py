@@ -14,18 +14,26 @@ from typing import Any, Final
 import msgspec
 
 from arcgate import pcap
-from protocols.link import unescape
+from protocols.dc09.frame import HEADER
+from protocols.link import escape, unescape
 
 _HEX: Final = re.compile(r"(?:0x)?(?:[0-9A-Fa-f]{2}[ :,]*){12,}")
 _HEADER: Final = re.compile(
     r"""
     (?: (?: \\n | \\x0[Aa] ) (?: [0-9A-Fa-f]{4} | (?: \\x[0-9A-Fa-f]{2} | \\. | . ){2} )    # an escaped LF; a binary checksum
       | (?: \A | (?<=[^0-9A-Za-z]) ) [0-9A-Fa-f]{4}                                         # no LF
-    ) 0[0-9A-Fa-f]{3}"
+    ) 0[0-9A-Fa-f]{3}\\?"
     """,
     re.VERBOSE,
 )
 _RAW: Final = re.compile(rb'\n(?:[0-9A-Fa-f]{4}|..)0[0-9A-Fa-f]{3}"[^\r]*\r', re.DOTALL)
+_LITERAL: Final = re.compile(r"""\A\s*[bB](?P<quote>['"])(?P<inner>.*)(?P=quote)\s*\Z""", re.DOTALL)
+_DOUBLED: Final = re.compile(r'\\\\(?:n|x0[Aa])[0-9A-Fa-f]{4}0[0-9A-Fa-f]{3}\\*"')
+_ESCAPE: Final = re.compile(r"""\\(["'/t\\]|u00[0-9A-Fa-f]{2})""")
+"""An escape of JSON's or Python's that is none of ours; and ours of a backslash, so that what follows it is none."""
+_NAMED: Final = re.compile(r"\s*<((?:0x)?0D|CR)>\s*|<((?:0x)?0A|LF)>\s*", re.IGNORECASE)
+_AROUND: Final = b"\n\0\"'`.,;)> "
+"""What may have been copied with a frame, and ends none."""
 _ESCAPED: Final = re.compile(rb"\\(?:x[0-9A-Fa-f]{2}|[nr])")
 _TEXT: Final = re.compile(rb"[\t\n\r -~\x80-\xFF]*")
 
@@ -102,21 +110,58 @@ def frame_of(text: str) -> tuple[bytes, str]:
     """
     Return the bytes that somebody typed or pasted, escaped or hexadecimal, and what was taken for granted.
 
-    What is copied from a log has often lost the LF and the CR, or has a time of the log before it. Raises ValueError where a
-    backslash is followed by what no escape is.
+    What is copied from a log has often lost the LF and the CR, or has a time of the log before it; from a program it is a literal
+    of Python's or JSON's; on a terminal <LF> and <CR> stand for what cannot be seen. Raises ValueError where a backslash is
+    followed by what no escape is.
     """
-    if _HEX.fullmatch(text):
-        return bytes.fromhex(re.sub(r"0x|[ :,]", "", text)), ""
-    notes = []
-    found = _HEADER.search(text)
-    if found and found.start():
-        notes.append(f"{found.start()} characters before the frame were left out")
-        text = text[found.start() :]
-    data = unescape(text)
-    if found and not data.startswith(b"\n"):
+    notes: list[str] = []
+    data = bytes.fromhex(re.sub(r"0x|[ :,]", "", text)) if _HEX.fullmatch(text) else unescape(_unwrapped(text, notes))
+    return _completed(data, notes), "; ".join(notes)
+
+
+def _unwrapped(text: str, notes: list[str]) -> str:
+    """Return a frame as `unescape` takes it, without what stands before it; what was done is added to `notes`."""
+
+    def changed(new: str, note: str) -> str:
+        if new != text:
+            notes.append(note)
+        return new
+
+    text = changed(_LITERAL.sub(r"\g<inner>", text), "it was taken out of a literal of Python's")
+    if _DOUBLED.search(text):
+        text = changed(text.replace("\\\\", "\\"), "its backslashes, each of which stood twice, were taken once")
+    text = changed(_ESCAPE.sub(_ours, text), "escapes of JSON's or Python's were read in it")
+    text = changed(
+        _NAMED.sub(lambda name: "\\r" if name[1] else "\\n", text), "<LF> and <CR> were taken for the signs that they name"
+    )
+    if (found := _HEADER.search(text)) and found.start():
+        text = changed(text[found.start() :], f"{found.start()} characters before the frame were left out")
+    return text
+
+
+def _ours(theirs: re.Match[str]) -> str:
+    """Return an escape of JSON's or Python's as one of ours."""
+    sign = theirs[1]
+    return f"\\x{sign[3:]}" if sign[0] == "u" else {"t": "\\x09", "\\": "\\\\"}.get(sign, sign)
+
+
+def _completed(data: bytes, notes: list[str]) -> bytes:
+    """Return a frame of DC-09 with its LF and CR, without what was copied behind it; other bytes as they are."""
+    header = HEADER.match(data)
+    if header is None:
+        return data
+    end = data.rfind(b"\r", header.end()) + 1
+    missing = not end
+    if missing:
+        end = header.end() - 1 + int(header[2], 16)
+    behind = data[end:]
+    if behind.strip(_AROUND) == b"" and behind.strip(b"\n\0"):
+        data = data[:end]
+        notes.append(f"{escape(behind)} behind the frame was left out")
+    if data[:1] != b"\n":
         data = b"\n" + data
         notes.append("it was given without the LF at its beginning")
-    if found and b"\r" not in data:
+    if missing:
         data = data.rstrip(b"\n") + b"\r"
         notes.append("it was given without the CR at its end")
-    return data, "; ".join(notes)
+    return data

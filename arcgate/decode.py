@@ -8,15 +8,15 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 import typer
 
 from arcgate import capture, decode_view
+from arcgate.decode_asked import WORDS, Asked, centre, protocol_or_content
 from arcgate.decode_content import Content
-from arcgate.decode_view import Asked
 from arcgate.key import KEY_HELP, read_key
 from arcgate.output import AsJson, console, print_json
 from protocols import AnyProtocol
@@ -26,9 +26,6 @@ from protocols.lines import LineLink
 from protocols.link import Link, Policy, Received, Rejected, escape
 
 FILE_BYTES_MAX: Final = 1 << 30
-_CONTENTS: Final = {"contact_id": Content("contact_id"), "sia": Content("sia")}
-PROTOCOLS: Final = tuple(str(protocol.__struct_config__.tag) for protocol in get_args(AnyProtocol))
-"""The words by which a listener names what its peers speak."""
 
 Frame = Annotated[str, typer.Argument(help=r"A frame, with \n \r \xNN for what cannot be typed, or in hexadecimal; else stdin.")]
 File = Annotated[
@@ -39,6 +36,9 @@ Zone = Annotated[str, typer.Option("--time-zone", metavar="NAME", help="Of a pan
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="What the listener says of its protocol, as end=cr; again for more."),
+]
+Centre = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The centre's arcgate.toml: its own keys and rules, account by account.")
 ]
 Now = Annotated[datetime | None, typer.Option(help="When it was received, ISO 8601, UTC; else as the capture says, else now.")]
 
@@ -52,7 +52,9 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
     frame: Frame = "",
     *,
     file: File = None,
-    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join((*PROTOCOLS, *_CONTENTS))}.")] = "dc09",
+    config_file: Centre = None,
+    listener: Annotated[str, typer.Option("--listener", metavar="NAME", help="Of --config; needed where it has several.")] = "",
+    protocol: Annotated[str, typer.Option(help=f"What the peer speaks: {', '.join(WORDS)}; else dc09.", show_default=False)] = "",
     settings: Settings = None,
     key: Keys = None,
     time_zone: Zone = "",
@@ -71,9 +73,16 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
     if frame and file:
         raise typer.BadParameter("give a frame or a file, not both", param_hint="--file")
     received_at = None if now is None else now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
-    policy = Policy(keys=tuple(map(read_key, key or ())), time_zone=_zone(time_zone))
-    strictly = ["strict=true"] if strict else []
-    asked = Asked(_CONTENTS.get(protocol) or protocol_of(protocol, [*(settings or ()), *strictly]), policy, received_at)
+    said = [*(settings or ()), *(["strict=true"] if strict else [])]
+    spoken: AnyProtocol | Content
+    if configured := bool(config_file or listener):
+        if said or protocol or key or time_zone:
+            raise typer.BadParameter("it has the keys and rules: leave the options for them out", param_hint="--config")
+        spoken, policies = centre(config_file, listener)
+    else:
+        policy = Policy(keys=tuple(map(read_key, key or ())), time_zone=_zone(time_zone))
+        spoken, policies = protocol_or_content(protocol or "dc09", said), lambda *_: policy
+    asked = Asked(spoken, policies, configured=configured, capture=file is not None, received_at=received_at)
     seen = refused = 0
     for piece, item in _received(_pieces(frame, file, asked), asked):
         if account and not _is_of(item, asked, account):
@@ -90,18 +99,6 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
         print(f"{seen} frames, {refused} refused", file=sys.stderr)
     if refused:
         raise typer.Exit(1)
-
-
-def protocol_of(word: str, settings: list[str]) -> AnyProtocol:
-    """Return a protocol by its word, set as a listener's keys would. Raises BadParameter where there is none such."""
-    if word not in PROTOCOLS:
-        raise typer.BadParameter(f"{word!r}: choose {', '.join((*PROTOCOLS, *_CONTENTS))}", param_hint="--protocol")
-    said: dict[str, Any] = dict(each.partition("=")[::2] for each in settings)
-    try:
-        found: AnyProtocol = msgspec.convert({"protocol": word} | said, AnyProtocol, strict=False)
-    except msgspec.ValidationError as error:
-        raise typer.BadParameter(f"{word}: {error}: write KEY=VALUE, as end=cr", param_hint="--set") from error
-    return found
 
 
 def _zone(name: str) -> ZoneInfo | None:
@@ -146,7 +143,7 @@ def _received(pieces: Iterator[capture.Piece], asked: Asked) -> Iterator[tuple[c
     """Have each peer's pieces read by a link of its own, and give what they completed, with the last piece of it."""
     links: dict[str, tuple[Link, capture.Piece]] = {}
     for piece in pieces:
-        link = links[piece.peer][0] if piece.peer in links else asked.protocol.link(lambda *_: asked.policy)
+        link = links[piece.peer][0] if piece.peer in links else asked.link()
         for item in link.receive(piece.data, asked.at(piece)) + (link.finish() if piece.whole else []):
             yield piece, item
         if not piece.whole:
@@ -157,5 +154,5 @@ def _received(pieces: Iterator[capture.Piece], asked: Asked) -> Iterator[tuple[c
 
 
 def _is_of(item: Received, asked: Asked, account: str) -> bool:
-    fields = asked.protocol.explain(item.frame, asked.policy)
+    fields = asked.protocol.explain(item.frame)
     return fields is not None and fields.account.casefold() == account.casefold()

@@ -1,16 +1,15 @@
 """How a run of bytes is told: its fields, what is wrong and what to do, the reply; for programs, and as a page for people."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Final
 
 from arcgate.capture import Piece
-from arcgate.decode_checksum import sums, why_not
-from arcgate.decode_content import Content, checksum_of
+from arcgate.decode_advice import advice
+from arcgate.decode_asked import Asked
+from arcgate.decode_checksum import sums
+from arcgate.decode_content import checksum_of
 from arcgate.output import clock, printable, table
-from protocols import AnyProtocol, codes
+from protocols import codes
 from protocols.columns import Frame as Columns
 from protocols.dc09 import DIALECTS, Dc09, Frame, read_reply
 from protocols.errors import Reason
@@ -22,24 +21,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """How frames are to be read."""
-
-    protocol: AnyProtocol | Content
-    policy: Policy
-    """Of every account."""
-    received_at: datetime | None
-    """When, by whoever asks."""
-
-    def at(self, piece: Piece) -> datetime:
-        """Say when a piece was received: as we were told, else as the capture says, else now."""
-        return self.received_at or piece.at or datetime.now(UTC)
+_OF_NO_PANEL: Final = frozenset({Reason.ANSWER, Reason.FOREIGN, Reason.NOISE})
 
 
 def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
     """Return all that there is to say of an item, for JSON. piece: that which completed it."""
-    at = asked.at(piece)
-    frame = asked.protocol.explain(item.frame, asked.policy, at)
+    at, known = asked.at(piece), asked.known(item.frame)
+    policy = known or Policy()
+    frame = asked.protocol.explain(item.frame, policy, at)
     error, mark, dialects = item.error if isinstance(item, Rejected) else None, "", tuple[str, ...]()
     if not isinstance(item, Rejected):
         mark, dialects = item.mark, item.dialects
@@ -55,13 +44,13 @@ def tell(item: Received, asked: Asked, piece: Piece) -> dict[str, Any]:
         "bytes": escape(item.frame),
         "parts": [
             {"name": part.name, "at": part.at, "bytes": escape(part.data), "says": part.says}
-            for part in asked.protocol.layout(item.frame, asked.policy)
+            for part in asked.protocol.layout(item.frame, policy)
         ],
         **_measured(item.frame, frame),
         "dialects": {name: DIALECTS[name] for name in dialects},
         "ahead_s": ahead_s,
-        "reply_says": _reply_says(item, asked),
-        "advice": [*_advice(item, asked, piece), *filter(None, [piece.note])],
+        "reply_says": _reply_says(item, asked, policy),
+        "advice": [*advice(item, frame, asked, piece, known)],
         "peer": piece.peer,
         "at": at,
     }
@@ -100,13 +89,15 @@ def _measured(raw: bytes, frame: Frame | Columns | None) -> dict[str, Any]:
     }
 
 
-def _reply_says(item: Received, asked: Asked) -> str:
+def _reply_says(item: Received, asked: Asked, policy: Policy) -> str:
     """Say in plain words what the peer makes of the reply."""
-    reply, policy = item.reply, asked.policy
+    reply = item.reply
     if not isinstance(asked.protocol, Dc09):
         return _line_reply_says(item, waits=isinstance(asked.protocol.link(), LineLink))
     if not reply:
-        return "no answer: the panel sends it again, and in the end takes the receiver for dead"
+        no_panel = isinstance(item, Rejected) and item.error.reason in _OF_NO_PANEL
+        panel = "the panel sends it again, and in the end takes the receiver for dead"
+        return f"no answer: {'these bytes ask for none' if no_panel else panel}"
     answers = (read_reply(reply, key) for key in policy.keys or (b"",))
     answer = next(filter(None, answers), None)
     at = f"{clock(answer.timestamp)} UTC" if answer and answer.timestamp else ""
@@ -128,25 +119,6 @@ def _line_reply_says(item: Received, *, waits: bool) -> str:
     if item.reply == NAK or isinstance(item, Rejected):
         return "NAK: the receiver is to send the same line again"
     return "ACK: taken; the receiver goes on with what stands behind it"
-
-
-def _advice(item: Received, asked: Asked, piece: Piece) -> Iterator[str]:
-    """Say what else to look at, beside what the refusal itself says."""
-    if not isinstance(item, Rejected):
-        return
-    match item.error.reason:
-        case Reason.CRC:
-            yield from why_not(item.frame)
-        case Reason.NO_KEY:
-            yield "without the key only token, sequence, R, L and account can be read: give decode the panel's with --key"
-        case Reason.PLAIN:
-            yield "without --key it is read as a plain frame"
-        case Reason.OLD_TIME if not (asked.received_at or piece.at):
-            yield f"its time is compared with the present, {clock(asked.at(piece))} UTC: if it came at another, say so with --now"
-        case Reason.WRONG_KEY if len(asked.policy.keys) == 1:
-            yield "during a rotation the panel may still have the older key: give both, each with --key"
-        case Reason.ANSWER:
-            yield "an answer shows nothing of the panel: decode what the panel sent"
 
 
 def page(told: dict[str, Any]) -> "Table":

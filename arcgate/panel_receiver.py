@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from arcgate.decode import protocol_of
+from arcgate.decode_asked import protocol_of
 from arcgate.output import AsJson, fail, print_json
 from arcgate.panel_options import event_of, shared
 from arcgate.panel_wire import Way, Wire, WireError

@@ -13,9 +13,11 @@ from typing import cast
 
 import msgspec
 
+from arcgate.decode_checksum import sums
 from arcgate.panel_line import NO_REPLY, Line, LineError
 from arcgate.panel_options import PanelOptions
-from protocols.dc09 import Dialect, Frame, build, build_reply, read_reply
+from protocols.dc09 import Dc09, Dialect, Frame, build, build_reply, read_reply
+from protocols.link import escape
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -69,14 +71,29 @@ class Panel:
         if not self._key and reply == build_reply("ACK", frame.echo):  # nearly always, and ten times faster than reading it
             return Trip(sent, reply, took_ms, None), None
         answer = read_reply(reply, self._key)
-        return Trip(sent, reply, took_ms, judge(frame, answer)), answer
+        why = judge(frame, answer) if answer else f"the reply cannot be read: {_damage(reply)}"
+        return Trip(sent, reply, took_ms, why), answer
 
 
-def judge(frame: Frame, answer: Frame | None) -> str | None:
-    """Say why an answer is not the ACK that `frame` asks for; None where it is. answer: None where it cannot be read."""
-    match answer.id_token if answer else None:
-        case None:
-            return "the reply cannot be read: its checksum, its length or its key is not ours"
+def _damage(reply: bytes) -> str:
+    """Say why a reply cannot be read, the first thing that is wrong in it."""
+    told = sums(reply)
+    if told is None:
+        return "it has no checksum, length and quote at its beginning"
+    if reply[-1:] != b"\r":
+        return "it does not end in a CR"
+    if told.computed != told.given:
+        return f"its checksum is {told.given:04X}, its bytes give {told.computed:04X}"
+    if told.length != len(told.body):
+        return f"its length is {told.length}, and its body has {len(told.body)} bytes"
+    if Dc09().explain(reply) is None:
+        return f'its header is {escape(told.body)}, and should be like "ACK"0001L0#1234[]; checksum and length are right'
+    return "it is encrypted, and not with our key, or without the time; checksum and length are right"
+
+
+def judge(frame: Frame, answer: Frame) -> str | None:
+    """Say why an answer is not the ACK that `frame` asks for; None where it is."""
+    match answer.id_token:
         case "NAK":
             return "NAK: the receiver wants the panel to set its clock"
         case "DUH":

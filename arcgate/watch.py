@@ -19,7 +19,7 @@ from arcgate.output import AsJson, clock, print_json, printable
 from arcgate.run import ConfigFile
 from protocols import codes
 from protocols.errors import FrameError
-from protocols.event import Event
+from protocols.event import CENTRE, Event
 
 if TYPE_CHECKING:
     from asyncio import StreamReader
@@ -77,16 +77,21 @@ async def _follow(path: Path, account: str, listener: str, *, json: bool) -> Non
         seen = _read(line)
         if seen is None:
             print(f"the receiver said what this arcgate does not understand: {line[:100]!r}", file=sys.stderr)
-        elif seen.lost or (_same(account, seen.account or "") and listener in {"", seen.listener}):
+        elif seen.lost or (_is_of(seen, account) and listener in {"", seen.listener}):
             if json:
                 print_json(_labelled(line, seen))
             else:
                 print("\n".join(map(printable, page(seen))), end="\n\n", flush=True)
 
 
-def _same(wanted: str, account: str) -> bool:
-    """Compare as the receiver looks accounts up: without regard to case; nothing wanted is all."""
-    return not wanted or wanted.casefold() == account.casefold()
+def _is_of(seen: Seen, wanted: str) -> bool:
+    """
+    Compare as the receiver looks accounts up: without regard to case; nothing wanted is all.
+
+    What is so damaged that no account can be read in it is shown where the wanted one stands in it anywhere.
+    """
+    wanted, account = wanted.casefold(), (seen.account or "").casefold()
+    return wanted in {"", account} or (account in {"", CENTRE} and wanted in seen.frame.casefold())
 
 
 async def _lines(path: Path) -> AsyncIterator[bytes]:

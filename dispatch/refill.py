@@ -13,6 +13,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,19 +110,29 @@ def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -
 
 def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> list[SiteChange]:
     """
-    Return what a Redis that begins behind `start` must hold to begin with: an alarm for each site that had one open there.
+    Return what a Redis that begins behind `start` must hold to begin with: of each site, the alarms that were open there.
 
-    It has its id, and what its site's events are judged by, as they were when it was closed; so what joined it then joins it
-    now, and opens no other. Where a site had several, the one that was closed last stands for all.
+    They have their ids, and what their sites' events are judged by, as they were when they were closed; so what joined one then
+    joins it now, and opens no other.
     """
-    last = dict[str, Act]()
+    open_then = dict[str, list[tuple[int, Act]]]()
     for act, opened in _closed(register, reader.id):
         if opened <= start < _cursor(act, reader.id):
-            last[act.site] = act
-    return [_stand_in(act, start) for act in last.values()]
+            open_then.setdefault(act.site, []).append((opened, act))
+    return [
+        SiteChange(
+            site=site,
+            name=site,
+            version=0,
+            state="",
+            position=start,
+            events=tuple(_stand_in(act) for _, act in sorted(alarms, key=itemgetter(0))),
+        )
+        for site, alarms in open_then.items()
+    ]
 
 
-def _stand_in(act: Act, start: int) -> SiteChange:
+def _stand_in(act: Act) -> PutEvent:
     category = Category(act.category) if act.category in _CATEGORIES else Category.UNKNOWN
     event = Event(
         EARLIER, Format.ARCGATE, "earlier", Qualifier.NEW, category, text="Opened before what this queue was filled from"
@@ -129,7 +140,7 @@ def _stand_in(act: Act, start: int) -> SiteChange:
     opened_at = min(act.opened_at, act.at_ms)
     head = {"id": act.alarm, "received_at": datetime.fromtimestamp(opened_at / 1000, UTC), "label": event.text}
     head |= {"priority": act.priority, "instruction": ""}
-    put = PutEvent(
+    return PutEvent(
         id=act.alarm,
         at=opened_at,
         action=Action.RAISE,
@@ -142,7 +153,6 @@ def _stand_in(act: Act, start: int) -> SiteChange:
         steps="[]",
         body=msgspec.json.encode(head | msgspec.to_builtins(event)).decode(),
     )
-    return SiteChange(site=act.site, name=act.site, version=0, state="", position=start, events=(put,))
 
 
 def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:

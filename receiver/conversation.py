@@ -22,7 +22,7 @@ from protocols.link import Link, LinkTest, Message, Received, Rejected
 from receiver.journal import Journal, Report
 from receiver.seen import Seen
 from receiver.sparing import SparingLog
-from receiver.watch import Watch
+from receiver.watch import Explain, Watch
 
 NOISE_BYTES_MAX: Final = 256 * 1024
 """So much without one whole frame, and the connection is closed: whoever speaks there is no panel."""
@@ -51,6 +51,8 @@ class Intake:
         """Begin with nothing. listener: its name. seen: its own; the rest is shared by all listeners."""
         self.listener, self.journal, self.seen, self.watch, self.lines = listener, journal, seen, watch, lines
         self.counts: Counter[str] = Counter()
+        self.explain: Explain = lambda _: None
+        """Gives a frame's fields, for who watches: the listener puts its protocol's here."""
         self._arrived: list[tuple[Conversation, bytes]] = []
 
     def add(self, conversation: "Conversation", data: bytes) -> None:
@@ -145,7 +147,7 @@ class Conversation(ABC):
                 reports.append(Report(now, listener, peer, "", (raised,)))
             replies.append(item.reply)
         if intake.watch.watchers:
-            intake.watch.tell(listener, peer, received, now, answering=intake.journal.writable)
+            intake.watch.tell(listener, peer, received, now, explain=intake.explain, answering=intake.journal.writable)
         reply = b"".join(replies)
         answers = len(replies) - replies.count(b"")
         if reports or self.unanswered:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -195,6 +195,8 @@ def _message(raw: object, kind: Any, members: list[Any], error: str) -> str:  # 
     notes = [note for part in parts for note in getattr(part, "__metadata__", ()) if note.description]
     if notes:
         return f"must be {' or '.join(note.description for note in notes)}"
+    if get_origin(kind) is Literal:
+        return "must be " + " or ".join(f'"{word}"' for word in get_args(kind))
     for member in members:
         if isinstance(member, type) and issubclass(member, Enum) and isinstance(raw, str):
             return f"unknown {member.__name__.lower()}; {_hint(raw, [str(value.value) for value in member])}"

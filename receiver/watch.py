@@ -7,19 +7,23 @@ Nothing is made while nobody watches. Who reads too slowly misses lines, and is 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, cast
 
 import msgspec
 
+from protocols.columns import Frame as Columns
+from protocols.dc09 import Frame
 from protocols.link import LinkTest, Message, Received, Rejected, escape
 from receiver.status import UnixSocket
 
 WATCHERS_MAX: Final = 16
 BACKLOG_BYTES_MAX: Final = 1024 * 1024
 """So much may wait for a watcher; what comes meanwhile he misses."""
+
+Explain = Callable[[bytes], Columns | Frame | None]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,9 +41,16 @@ class Watch:
         loop = asyncio.get_running_loop()
         await self._socket.bind(lambda path: loop.create_unix_server(lambda: Watcher(self.watchers), path))
 
-    def tell(self, listener: str, peer: str, received: Sequence[Received], now: datetime, *, answering: bool) -> None:
-        """Tell what was read of a peer. answering: whether the replies go out, once what they acknowledge is durable."""
-        lines = b"".join([_line(listener, peer, item, now, answering=answering) for item in received])
+    def tell(  # noqa: PLR0913 - what there is to say
+        self, listener: str, peer: str, received: Sequence[Received], now: datetime, *, explain: Explain, answering: bool
+    ) -> None:
+        """
+        Tell what was read of a peer.
+
+        explain: gives a frame's fields by the listener's protocol. answering: whether the replies go out, once what they
+        acknowledge is durable.
+        """
+        lines = b"".join([_line(listener, peer, item, now, explain, answering=answering) for item in received])
         for watcher in self.watchers:
             watcher.tell(lines, len(received))
 
@@ -91,25 +102,35 @@ class Watcher(asyncio.Protocol):
         self._watchers.discard(self)
 
 
-def _line(listener: str, peer: str, item: Received, now: datetime, *, answering: bool) -> bytes:
+def _line(  # noqa: PLR0913 - as `tell`
+    listener: str, peer: str, item: Received, now: datetime, explain: Explain, *, answering: bool
+) -> bytes:
     told = {
         "at": now,
         "listener": listener,
         "peer": peer,
         "received": _WORDS[type(item)],
-        "account": "",
+        "account": _account(item, explain),
         "frame": escape(item.frame),
     }
     told |= {"events": (), "reply": escape(item.reply) if answering else "", "error": None, "mark": "", "dialects": ()}
-    if isinstance(item, LinkTest):
-        told["account"] = item.account
-    else:
-        told |= {"account": item.events[0].account if item.events else "", "events": item.events}
+    if not isinstance(item, LinkTest):
+        told["events"] = item.events
     if isinstance(item, Rejected):
         told["error"] = item.error
     else:
         told |= {"mark": item.mark, "dialects": item.dialects}
     return _encode(told) + b"\n"
+
+
+def _account(item: Received, explain: Explain) -> str:
+    """Return whose a frame is. Most refusals raise no event: there it stands in the frame, wherever its header can be read."""
+    if isinstance(item, LinkTest):
+        return item.account
+    fields = explain(item.frame) if isinstance(item, Rejected) else None
+    if fields is not None and fields.account:
+        return fields.account
+    return item.events[0].account if item.events else ""
 
 
 _WORDS: Final = {Message: "message", LinkTest: "link_test", Rejected: "rejected"}

@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "arcgate/panel_talk.py": "arcgate/test_panel.py has each answer it judges",
     "arcgate/panel_wire.py": "arcgate/test_panel_receiver.py speaks over each kind of it",
     "arcgate/decode_view.py": "arcgate/test_decode.py reads what it tells",
+    "arcgate/decode_advice.py": "the same",
     "arcgate/alarm_watch.py": "arcgate/test_alarms.py has its verb",
     "arcgate/ask.py": "arcgate/test_alarms.py asks by it, also where nobody answers",
     "arcgate/output.py": "arcgate/test_alarms.py and test_status.py read what it writes",

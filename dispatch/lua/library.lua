@@ -51,6 +51,7 @@ local SWEEP_MAX = 1000 -- expired leases a call
 local LIST_MAX = 10000
 local PRIORITY_LAST = 9
 local PRIORITY_STEP = 1e13 -- above any ms until 2286; 9e13 + ms stays below 2^53, so that 1 ms still orders
+local EARLIER = '(earlier)' -- the account of an alarm that stands for one of before what this server was filled from
 local GHOSTS = 'ghosts' -- the reserved site of the alarm that a flood of ghosts becomes
 local GHOSTS_NAME = 'Unknown accounts'
 local GHOSTS_MAX, GHOSTS_MS = 20, 60000

@@ -118,7 +118,7 @@ end
 
 -- Puts an event that repeats nothing in an open alarm. Arguments and replies are those of `place`.
 local function put_anew(p, change, open, flood, event)
-  local alarm = joinable(open, event)
+  local alarm = event[ACCOUNT] ~= EARLIER and joinable(open, event) or nil
   if holder(open, event[ID], alarm) or holder(flood, event[ID]) then return end
   if alarm then return alarm, join(p, alarm, event) end
   if event[ACTION] == 'join' and not event[LIFE] then return nil, 'logged' end

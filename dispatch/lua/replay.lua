@@ -4,7 +4,6 @@
 -- when it was closed; nil where that is not known.
 local ID, ACT, ALARM, OPERATOR, FENCE, OUTCOME, NOTE, EVENTS = 1, 2, 3, 4, 5, 6, 7, 8
 local LEASE_MS_REPLAYED = 60000
-local EARLIER = '(earlier)' -- the account of an alarm that stands for one of before what this server was filled from
 
 -- An act's time, ms since 1970, and its number in that ms; zeros for what is no act's id.
 local function ms_and_number(act_id)

@@ -1,5 +1,6 @@
 """How far a panel's clock is off, and what that may be."""
 
+import re
 from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -8,6 +9,7 @@ from protocols.dc09.frame import moment
 
 AHEAD_S_MIN, AHEAD_S_MAX = -40, 20
 """What a panel's clock may be off, in seconds [SIA DC-09-2013, 5.5.3.2]."""
+_PADDED: Final = re.compile(r"[0-9:]{8},[0-9-]{10}(([\x01-\x10])\2*)")
 _QUARTER_S: Final = 900
 _ZONE_S_MAX: Final = 14 * 3600
 
@@ -20,9 +22,20 @@ def check(timestamp: str, zone: ZoneInfo | None, now: datetime) -> tuple[float |
     """
     sent = moment(timestamp, zone, now)
     if sent is None:
-        return None, f"its time cannot be read: {timestamp[:40]!r}; it should be HH:MM:SS,MM-DD-YYYY, the month before the day"
+        return None, _unreadable(timestamp)
     ahead_s = (sent - now).total_seconds()
     return ahead_s, "" if AHEAD_S_MIN <= ahead_s <= AHEAD_S_MAX else _told(ahead_s, zone)
+
+
+def _unreadable(timestamp: str) -> str:
+    """Say why a time cannot be read: a general library of AES fills the last block behind it, by the count of what it fills."""
+    padded = _PADDED.fullmatch(timestamp)
+    if padded and len(padded[1]) == ord(padded[1][0]):
+        return (
+            f"its time is right, but {len(padded[1])} bytes of PKCS#7 padding follow it: DC-09 fills its blocks before the data "
+            "and has nothing behind the time; switch the padding of the panel's AES off"
+        )
+    return f"its time cannot be read: {timestamp[:40]!r}; it should be HH:MM:SS,MM-DD-YYYY, the month before the day"
 
 
 def _told(ahead_s: float, zone: ZoneInfo | None) -> str:

@@ -49,5 +49,55 @@ def test_what_was_pasted_gets_back_what_pasting_loses_and_nothing_else() -> None
     assert frame_of(escape(binary)) == (binary, "")
     assert frame_of(escape(ONE)) == (ONE, "")
     assert frame_of("GET / HTTP/1.1") == (b"GET / HTTP/1.1", "")
+    assert frame_of(escape(ONE + TWO)) == (ONE + TWO, "")
+    assert frame_of(escape(ONE + b"\0")) == (ONE + b"\0", "")
     with pytest.raises(ValueError, match="backslash"):
         frame_of(r"\q")
+
+
+NO_ENDS = "it was given without the LF at its beginning; it was given without the CR at its end"
+TEXT = escape(ONE)[2:-2]
+TAB = dc09.build(sia("1234", "Nri1/BA1^it's a\t\\\xe9^"))
+
+
+@pytest.mark.parametrize(
+    ("text", "frame", "note"),
+    [
+        (ONE[1:-1].hex(), ONE, NO_ENDS),
+        (ONE[1:-1].hex(" "), ONE, NO_ENDS),
+        (repr(ONE), ONE, "it was taken out of a literal of Python's"),
+        (repr(TAB), TAB, "it was taken out of a literal of Python's; escapes of JSON's or Python's were read in it"),
+        (f"received {ONE!r}", ONE, "11 characters before the frame were left out; ' behind the frame was left out"),
+        (json.dumps(ONE.decode()), ONE, "escapes of JSON's or Python's were read in it"),
+        (json.dumps(escape(ONE)), ONE, "its backslashes, each of which stood twice, were taken once"),
+        (escape(ONE).replace('"', r"\""), ONE, "escapes of JSON's or Python's were read in it"),
+        (r"\u000a" + TEXT + r"\u000D", ONE, "escapes of JSON's or Python's were read in it"),
+        (f"<LF>{TEXT}<CR>", ONE, "<LF> and <CR> were taken for the signs that they name"),
+        (f"12:00 <0x0a> {TEXT} <0D>", ONE, "<LF> and <CR> were taken for the signs that they name"),
+        (f".{TEXT}.", ONE, f"1 characters before the frame were left out; . behind the frame was left out; {NO_ENDS}"),
+        (f"'{TEXT}'", ONE, f"1 characters before the frame were left out; ' behind the frame was left out; {NO_ENDS}"),
+    ],
+)
+def test_a_frame_is_taken_out_of_what_it_was_pasted_with(text: str, frame: bytes, note: str) -> None:
+    data, told = frame_of(text)
+    assert data == frame
+    assert told.startswith(note)
+
+
+def test_what_belongs_to_a_frame_is_not_taken_for_what_stands_around_it() -> None:
+    """Without the CR, only what the length does not count is left out; with it, what may be a frame is kept."""
+    shorter = ONE.replace(b"0024", b"0023")
+    assert shorter != ONE
+    assert frame_of(escape(shorter[1:-1])) == (shorter, NO_ENDS)
+    assert frame_of(escape(ONE) + "GET") == (ONE + b"GET", "")
+    dots = dc09.build(sia("1234", "Nri1/BA1^...^"))[:-2]
+    assert frame_of(escape(dots))[0] == dots + b"\r"
+
+
+@pytest.mark.parametrize("line", [repr(ONE), f"<LF>{TEXT}<CR>", json.dumps(escape(ONE)), ONE[1:-1].hex()])
+def test_a_capture_has_them_too(line: str) -> None:
+    assert [piece.data for piece in pieces(f"{line}\n{line}\n".encode())] == [ONE, ONE]
+
+
+def test_a_receiver_s_line_is_taken_out_of_a_literal_too() -> None:
+    assert frame_of(r"b'5011 181234E13001004\x14'")[0] == b"5011 181234E13001004\x14"

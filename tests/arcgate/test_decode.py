@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from arcgate.__main__ import app
 from protocols import dc09
+from protocols.dc09 import cipher
+from protocols.dc09.frame import wrap
 from protocols.link import escape, unescape
 from tests.arcgate.test_pcap import ethernet, ipv4, pcap, tcp
 from tests.conftest import ARCGATE, run_arcgate, sia
@@ -91,6 +93,14 @@ def test_noise_is_no_frame_and_gets_no_answer() -> None:
     assert (told["received"], told["frame"], told["reply"], told["parts"]) == ("rejected", None, "", [])
     assert told["error"]["reason"] == "foreign"
     assert told["checksum"] is None
+    assert told["reply_says"] == "no answer: these bytes ask for none"
+
+
+def test_silence_to_an_answer_costs_nobody_his_life() -> None:
+    (told,) = decode(escape(dc09.build_reply("ACK", "0001L0#0123")), refused=True)
+    assert (told["error"]["reason"], told["reply_says"]) == ("answer", "no answer: these bytes ask for none")
+    (told,) = decode(BURGLARY.replace("90D8", "90D9"), refused=True)
+    assert "takes the receiver for dead" in told["reply_says"]
 
 
 def test_a_time_without_a_date_is_that_nearest_to_now() -> None:
@@ -105,6 +115,11 @@ SEALED = dc09.build(
     msgspec.structs.replace(sia("1234", "Nri1/BA5"), timestamp=AT, extended=(("X", "006E07.777"),)), key=KEY, pad=b"x"
 )
 NOW = ("--now", "2026-11-22T14:00:05+01:00")
+
+
+def _sealed(content: bytes) -> bytes:
+    """A frame of a panel whose content is this, whatever it is."""
+    return wrap(f'"*SIA-DCS"0001L0#1234[{cipher.encrypt(KEY, content, b"")}'.encode())
 
 
 def test_an_encrypted_frame_is_opened_and_so_is_its_answer() -> None:
@@ -130,6 +145,19 @@ def test_without_the_key_it_says_what_can_be_read_and_with_the_wrong_notation_wh
     sealed = dc09.build(msgspec.structs.replace(sia("1", "Nri1/BA5"), timestamp=AT), key=written.encode())
     (told,) = decode(escape(sealed), "--key", f"hex:{written}", *NOW, refused=True)
     assert '"ascii:..."' in told["error"]["message"]
+    assert told["advice"] == []
+    (told,) = decode(escape(SEALED), "--key", "ascii:another key here", *NOW, refused=True)
+    assert "during a rotation" in told["advice"][0]
+
+
+@pytest.mark.parametrize("data", [b"|#1234|Nri1/BA5", b"|#1234|Nri1/BA55"])
+def test_a_content_that_a_library_of_aes_has_padded_is_told_as_that(data: bytes) -> None:
+    content = data + b"]_13:00:00,11-22-2026"
+    count = 16 - len(content) % 16
+    (told,) = decode(escape(_sealed(content + bytes([count]) * count)), "--key", f"hex:{KEY.hex()}", *NOW, refused=True)
+    assert (told["error"]["reason"], told["frame"]["data"]) == ("old_time", data[1:].decode())
+    assert f"{count} bytes of PKCS#7 padding" in told["error"]["message"]
+    assert told["advice"] == []
 
 
 def test_an_hour_that_comes_twice_is_the_one_that_was_meant() -> None:
@@ -155,6 +183,11 @@ def test_a_wrong_time_says_by_how_much_and_that_now_may_be_another() -> None:
     local = ("--key", f"ascii:{KEY.decode()}", "--now", "2026-11-22T12:00:00", "--time-zone", "Europe/Paris")
     (told,) = decode(escape(SEALED), *local)
     assert told["ahead_s"] == 0
+    for at in ("", "_25:00:00,11-22-2026"):
+        key = f"hex:{KEY.hex()}"
+        timeless = dc09.build(sia("1234", "Nri1/BA5"), key=KEY) if not at else _sealed(f"|#1234|Nri1/BA5]{at}".encode())
+        (told,) = decode(escape(timeless), "--key", key, refused=True)
+        assert (told["error"]["reason"], told["advice"]) == ("old_time", [])
     (told,) = decode(escape(SEALED), *local[:4], refused=True)
     assert "time_zone" in told["error"]["message"]
     assert not any("--now" in line for line in told["advice"])
@@ -170,18 +203,21 @@ def test_strict_refuses_a_dialect_by_its_name() -> None:
 
 
 def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -> None:
-    """A capture's own time counts, and the receiver's answers in it are no refusals."""
+    """A capture's own time counts; a key is of who encrypts; plain frames of others, and answers, are no refusals."""
     kept = tmp_path / "panel.log"
     line = json.dumps({"received_at": "2026-11-22T13:00:04Z", "frame": SEALED.decode("latin-1")})
     kept.write_text(f"{line}\n{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
-    told = decode("--file", kept, "--key", f"ascii:{KEY.decode()}", refused=True)
+    told = decode("--file", kept, "--key", f"ascii:{KEY.decode()}")
     assert [(row["peer"], row["received"]) for row in told] == [
         ("line 1", "message"),
-        ("line 2", "rejected"),
+        ("line 2", "message"),
         ("line 3", "rejected"),
     ]
     assert told[0]["ahead_s"] == -4
-    assert told[1]["error"]["reason"] == "plain"
+    assert (told[0]["advice"], told[1]["advice"]) == ([], ["a plain frame: of an account that has a key it would be refused"])
+    assert told[1]["reply"] == r'\nF7340012"ACK"0001L0#0123[]\r'
+    (told_alone,) = decode(BURGLARY, "--key", f"ascii:{KEY.decode()}", refused=True)
+    assert told_alone["error"]["reason"] == "plain"
     told = decode("--file", kept, "--account", "1234", "--key", f"ascii:{KEY.decode()}")
     assert len(told) == 1
     kept.write_text(f"{BURGLARY}\n{escape(dc09.build_reply('ACK', '0001L0#0123'))}\n")
@@ -193,6 +229,9 @@ def test_a_capture_tells_its_frames_with_their_peers_and_times(tmp_path: Path) -
 def test_a_stream_of_a_capture_is_read_across_its_packets(tmp_path: Path) -> None:
     kept = tmp_path / "panel.pcap"
     kept.write_bytes(pcap(*(ethernet(ipv4(tcp(1 + at, SEALED[at : at + 50]))) for at in range(0, len(SEALED), 50))))
+    kept_raw = tmp_path / "panel.raw"
+    kept_raw.write_bytes(SEALED + unescape(BURGLARY))
+    assert len(decode("--file", kept_raw, "--key", f"ascii:{KEY.decode()}", "--now", AT.isoformat())) == 2
     (told,) = decode("--file", kept, "--key", f"ascii:{KEY.decode()}", "--now", AT.isoformat())
     assert (told["received"], told["peer"]) == ("message", "192.0.2.1:5000 > 192.0.2.9:12000")
     kept.write_bytes(pcap()[:10])

@@ -68,10 +68,45 @@ def test_a_protocol_is_set_as_a_listener_sets_it() -> None:
     assert told["received"] == "message"
     (told,) = decode("--protocol", "ademco685", "--set", "acknowledge=false", "01 1234 18 E130 01 C005")
     assert (told["reply"], told["reply_says"]) == ("", "nobody waits for an answer")
-    for words in (("--set", "end=x"), ("--set", "ende=cr"), ("--strict",)):
-        done = CliRunner().invoke(app, ["decode", "--protocol", "surgard", *words, "x"])
-        assert done.exit_code == 2, words
-        assert "--set" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words", "hint"),
+    [
+        ("surgard", ("--set", "end=crlf"), 'must be "dc4", "cr" or "none"'),
+        ("surgard", ("--set", "ende=cr"), "did you mean `end`?"),
+        ("surgard", ("--set", "end"), "write KEY=VALUE"),
+        ("surgard", ("--strict",), "strict: unknown key"),
+        ("dc09", ("--set", "nak=b"), 'must be "A0" or "#0"'),
+        ("bosch", ("--set", "experimental=maybe"), "must be true or false"),
+    ],
+)
+def test_a_setting_that_is_wrong_says_what_it_may_be(protocol: str, words: tuple[str, ...], hint: str) -> None:
+    done = CliRunner().invoke(app, ["decode", "--protocol", protocol, *words, "x"])
+    assert done.exit_code == 2
+    assert "--set" in done.stderr
+    assert hint in " ".join(done.stderr.replace("│", "").split())
+
+
+@pytest.mark.parametrize(
+    ("protocol", "line", "others"),
+    [
+        ("surgard", "01 1234 18 E130 01 C005", "ademco685, cp220"),
+        ("ademco685", escape(GOOD), "surgard"),
+        ("dc09", "01 1234 18 E130 01 C005", "ademco685, cp220"),
+        ("surgard", r'\n90D8002A"SIA-DCS"0001L0#0123[#0123|Nri1BA3|Ahello]\r', "dc09"),
+    ],
+)
+def test_a_line_of_another_protocol_is_named(protocol: str, line: str, others: str) -> None:
+    told, *_ = decode("--protocol", protocol, line, refused=True)
+    assert told["advice"][0] == f"it is a whole line of another protocol, {others}: say so with --protocol"
+    (told,) = decode("--protocol", protocol, "nobody's line, of whatever protocol", refused=True)
+    assert not any("--protocol" in line for line in told["advice"])
+
+
+def test_a_line_that_is_kept_unread_names_who_reads_it() -> None:
+    (told,) = decode("--protocol", "bosch", escape(GOOD))
+    assert told["advice"] == ["it is a whole line of another protocol, surgard: say so with --protocol"]
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,26 @@ def test_each_answer_that_is_no_ack_is_told_in_words() -> None:
     assert done.stdout.startswith("sent 4, acked 0;")
 
 
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (b'\n62D50016"ACK"0001NoneL0#1234[]\r', r'its header is "ACK"0001NoneL0#1234[], and should be like'),
+        (b'\n62D60016"ACK"0001NoneL0#1234[]\r', "its checksum is 62D6, its bytes give 62D5"),
+        (b'\n62D50015"ACK"0001NoneL0#1234[]\r', "its length is 21, and its body has 22 bytes"),
+        (
+            dc09.build(dc09.Frame(id_token="ACK", sequence="0001", account="1234"), key=b"k" * 16),
+            "encrypted, and not with our key",
+        ),
+    ],
+)
+def test_a_reply_that_cannot_be_read_says_what_is_wrong_in_it(reply: bytes, why: str) -> None:
+    """The first is what one open receiver sends where a panel has no R."""
+    with answering(reply) as to:
+        done = run_arcgate("panel", "null", "--to", to, "--account", "1234", "--timeout", "0.5")
+    assert done.returncode == 1
+    assert why in done.stderr
+
+
 def nak(at: datetime) -> bytes:
     return dc09.build_reply("NAK", "0000R0L0A0")[9:-1] + f"_{at:%H:%M:%S,%m-%d-%Y}".encode()
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from arcgate.watch import Seen, page
+from arcgate.watch import Seen, _is_of, page
 from protocols.errors import FrameError, Reason
 from protocols.event import Category, Event, Format, Qualifier
 from tests.conftest import ARCGATE, CONFIG, Gateway, sia
@@ -114,6 +114,12 @@ async def test_shows_the_wanted_account_alone_and_what_was_lost(tmp_path: Path) 
     assert told[1] == {"lost": 7}
     assert told[0]["events"][0] | {"label": "Burglary alarm"} == told[0]["events"][0]
     assert told[2]["new"] == "of a later version"
+
+
+def test_what_has_no_account_that_can_be_read_is_shown_where_the_wanted_one_stands_in_it() -> None:
+    lost = Seen(received="rejected", account="(centre)", frame=r"5011 18123\xC5E1300100AB")
+    assert [_is_of(lost, wanted) for wanted in ("", "123", "00ab", "5678")] == [True, True, True, False]
+    assert not _is_of(Seen(account="5678", frame="1234"), "1234")
 
 
 def with_state(home: Path) -> Path:

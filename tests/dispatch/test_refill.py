@@ -16,6 +16,7 @@ from dispatch.alarm import Alarm, AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
 from dispatch.register import Act, Register, RegisterReader, order
+from protocols import dc09
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import Guarantees
@@ -184,6 +185,41 @@ async def test_what_was_open_where_it_begins_is_stood_in_for_until_it_is_closed_
     assert next(line["cursor"] for line in said if line["event"] == "refilling") == 4
     assert seen(await queue.open_alarms(10)) == before
     assert {str(alarm[0]): await queue.events(str(alarm[0]), 0, -1) for alarm in before} == events
+
+
+async def test_each_alarm_that_a_site_had_open_where_it_begins_is_stood_in_for(
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What joined the one that was closed first must not be in another that is still open."""
+    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    numbers = iter(range(1, 100))
+
+    def frame(code: str, account: str = "1001") -> dc09.Frame:
+        return sia(account, f"Nri1/{code}{next(numbers):03}", next(numbers))
+
+    async with here.followed():
+        await here.take(frame("BA"))  # 1
+        await here.dispatched(redis)
+        bob = await queue.claim("Bob", 600)
+        assert bob
+        await here.take(
+            frame("FA"), frame("BA", "1002"), frame("FA"), frame("FR"), frame("BA")
+        )  # 2 opens, 3 elsewhere, 4 to 6 join
+        await here.dispatched(redis)
+        await close_next(queue, here.id(2))
+        await here.take(frame("HA"), frame("FR"))  # 7 opens, 8 joins the oldest
+        await here.dispatched(redis)
+        await queue.close(bob.id, bob.fence or 0, 3, "false alarm", "")
+        await here.take(frame("BA"))  # 9 joins the hold-up
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+        assert [(alarm[0], alarm[3]) for alarm in before] == [(here.id(7), 2), (here.id(3), 1)]
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
+    assert [await redis.hget(f"{{arcgate:{here.name}}}:alarm:{here.id(n)}", "state") for n in (1, 2)] == [b"closed"] * 2
 
 
 async def test_what_retention_has_deleted_opens_nothing_that_was_closed(here: Centre, queue: AlarmQueue, redis: Redis) -> None:

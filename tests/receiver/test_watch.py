@@ -5,15 +5,22 @@ import json
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from protocols.dc09 import Frame, build
-from protocols.link import escape
+from protocols import AnyProtocol
+from protocols.dc09 import Dc09, Frame, build
+from protocols.dc09.frame import HEADER
+from protocols.errors import FrameError, Reason
+from protocols.event import CENTRE
+from protocols.link import Rejected, escape
+from protocols.surgard import SurGard
 from receiver.journal import Journal
 from receiver.listen import TcpListener
-from receiver.watch import BACKLOG_BYTES_MAX, WATCHERS_MAX, Watch
+from receiver.watch import BACKLOG_BYTES_MAX, WATCHERS_MAX, Watch, _line
 from tests.receiver.conftest import AT, WAIT_S_MAX, Door, ack, event, fill_disk, intake, listen, null, policies, until
 
 
@@ -64,7 +71,7 @@ async def test_each_frame_is_told_as_it_is_read(door: Door, watch: Watch) -> Non
     peer = "{}:{}".format(*panel.writer.get_extra_info("sockname"))
     assert {(line["listener"], line["peer"]) for line in lines} == {("ip", peer)}
     assert [line["received"] for line in lines] == ["message", "link_test", "rejected", "rejected", "link_test"]
-    assert [line["account"] for line in lines] == ["1234", "1234", "1234", "", "1234"]
+    assert [line["account"] for line in lines] == ["1234"] * 5
     message, test, unknown, damaged, _ = lines
     usual = {"at", "listener", "peer", "received", "account", "frame", "events", "reply", "error"}
     assert message.keys() == usual | {"mark", "dialects"}
@@ -77,6 +84,38 @@ async def test_each_frame_is_told_as_it_is_read(door: Door, watch: Watch) -> Non
     watcher.writer.close()
     other.writer.close()
     await until(lambda: not watch.watchers)
+
+
+STRANGER = build(Frame(id_token="SIA-DCS", sequence="0001", account="77", data="#77|Nri1/BA5"))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "frame", "account", "reason"),
+    [
+        (Dc09(unknown_accounts="silence"), STRANGER, "77", "unknown_account"),
+        (Dc09(), ack(1), "1234", "answer"),
+        (Dc09(), STRANGER.replace(b"BA5", b"BA6"), "77", "crc"),
+        (Dc09(), build(Frame(id_token="SIA-DCS", sequence="0001", account="77", data="AB" * 16, encrypted=True)), "77", "no_key"),
+        (Dc09(), b"GET / HTTP/1.1\r\n\r\n", "", "foreign"),
+        (SurGard(), b"5011 18123\xc5E13001004\x14", CENTRE, "damaged"),
+    ],
+    ids=lambda of: of if isinstance(of, str) else "",
+)
+def test_a_refusal_is_told_of_the_account_that_stands_in_its_frame(
+    protocol: AnyProtocol, frame: bytes, account: str, reason: str
+) -> None:
+    """Who commissions a panel asks for its account alone: what is refused of it must be there."""
+    link = protocol.link()
+    received = [*link.receive(frame, AT), *link.finish()]
+    told = [json.loads(_line("ip", "", item, AT, protocol.explain, answering=True)) for item in received]
+    assert (told[0]["error"]["reason"], told[0]["account"]) == (reason, account)
+
+
+@pytest.mark.parametrize("member", get_args(AnyProtocol))
+@given(frame=st.binary() | st.from_regex(HEADER).map(lambda head: head + b"#1[_"))
+def test_whatever_is_refused_can_be_told(member: type[AnyProtocol], frame: bytes) -> None:
+    rejected = Rejected(frame, FrameError(Reason.NOISE, ""))
+    assert json.loads(_line("ip", "", rejected, AT, member().explain, answering=True))["received"] == "rejected"
 
 
 async def test_an_answer_that_does_not_go_out_is_not_told(door: Door, watch: Watch, journal: Journal) -> None:
@@ -129,7 +168,7 @@ async def test_only_so_many_may_watch_and_only_the_owner(watch: Watch) -> None:
     watchers = [await begin(watch) for _ in range(WATCHERS_MAX)]
     reader, writer = await asyncio.open_unix_connection(path)
     assert await reader.read() == b""
-    watch.tell("ip", "", [], AT, answering=True)
+    watch.tell("ip", "", [], AT, explain=lambda _: None, answering=True)
     assert len(watch.watchers) == WATCHERS_MAX
     for each in (*watchers, Watcher(reader, writer)):
         each.writer.close()

@@ -60,6 +60,15 @@ def test_a_panel_in_another_zone_than_its_account_is_asked_about_that() -> None:
     assert told == "the panel's clock is 1 h behind: is Europe/Paris the time_zone it keeps, with summer time?"
 
 
+@pytest.mark.parametrize("count", [1, 10, 12, 13, 16])
+def test_padding_behind_the_time_is_named(count: int) -> None:
+    """A general library of AES pads so unless it is told not to."""
+    ahead_s, told = clock.check("14:23:45,11-22-2026" + chr(count) * count, None, NOW)
+    assert ahead_s is None
+    assert f"{count} bytes of PKCS#7" in told
+    assert "cannot be read" in clock.check("14:23:45,11-22-2026" + chr(count) * (count + 1), None, NOW)[1]
+
+
 @pytest.mark.parametrize("text", ["00:00:00,01-01-0001", "23:59:59,12-31-9999"])
 def test_the_ends_of_all_calendars_do_not_raise(text: str) -> None:
     for zone in (None, ZoneInfo("Europe/Paris"), ZoneInfo("America/New_York")):
