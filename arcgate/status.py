@@ -151,10 +151,12 @@ def _page(told: dict[str, Any]) -> "Table":
                 rows.add_row(f"  {listener['name']}", printable(_listener(listener)))
             if running["undelivered"]["lag"]:
                 rows.add_row("  undelivered", _undelivered(running["undelivered"]))
+            if running["disk"]:
+                rows.add_row("  disk", _disk(running["disk"]))
             if not running["journal"]["writable"]:
                 rows.add_row("  journal", printable(_not_written(running)))
         if half == "dispatch" and running and running["not_copied"]:
-            rows.add_row("  disk", printable(f"CANNOT BE WRITTEN: {running['not_copied']}"))
+            rows.add_row("  files", printable(f"CANNOT BE WRITTEN: {running['not_copied']}"))
     rows.add_row("journal", printable(_journal(told["journal"])))
     rows.add_row("redis", printable(_redis(told)))
     if told["queue"] is not None:
@@ -166,6 +168,11 @@ def _page(told: dict[str, Any]) -> "Table":
 def _undelivered(waiting: dict[str, Any]) -> str:
     todo = ": work from `arcgate journal watch --urgent`" if waiting["raised"] else ""
     return f"{waiting['lag']:,} reports, the oldest since {clock(waiting['since'])} UTC{todo}"
+
+
+def _disk(disk: dict[str, int | None]) -> str:
+    files = "" if disk["free_files"] is None else f", room for {disk['free_files']:,} files"
+    return f"{disk['free_bytes']:,} bytes free{files}"
 
 
 def _not_written(receiver: dict[str, Any]) -> str:

@@ -168,6 +168,7 @@ class Receiver:
                 "writable": self.journal.writable,
                 "full": self.journal.full and str(self.journal.full),
             },
+            "disk": _disk(self.journal.folder),
             "undelivered": self._undelivered.snapshot(),
             "listeners": [
                 {
@@ -292,6 +293,15 @@ class Receiver:
             return
         for tombstone in dropped:
             log.info("segment_dropped", first=tombstone.first, last=tombstone.last, digest=tombstone.digest)
+
+
+def _disk(folder: Path) -> dict[str, int | None] | None:
+    """Say how much room there is on a folder's disk, and for how many files where that is limited; None where it is gone."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    return {"free_bytes": disk.f_bavail * disk.f_frsize, "free_files": disk.f_favail if disk.f_files else None}
 
 
 def watch_path(config: Config) -> Path:

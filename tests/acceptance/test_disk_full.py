@@ -144,7 +144,9 @@ def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left
             ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize - left))
             panels.wait(answered=False, s_max=2.5)
             assert [panels.answered() for _ in range(3)] == [[False, False]] * 3
-            assert "DISK FULL" in gateway.arcgate("status").stdout
+            page = " ".join(gateway.arcgate("status").stdout.split())
+            assert f"disk {left:,} bytes free" in page
+            assert "DISK FULL: nothing is acknowledged until there is room: [Errno 28] fewer than free_bytes_min" in page
             panels.close()
             gateway.stop(signal.SIGKILL)
             gateway.start("receive")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 
 from protocols import dc09
@@ -24,11 +25,13 @@ async def test_what_runs_is_told_with_what_it_has_done_and_what_does_not_is_said
     assert told["journal"]["id"] == told["receive"]["journal"]["id"]
     assert (told["journal"]["head"], told["journal"]["lag"]) == (1, 0)
     assert told["journal"]["digest"] == told["receive"]["journal"]["digest"]
+    assert told["receive"]["disk"]["free_bytes"] > 0
     assert (told["redis"]["embedded"], told["redis"]["reachable"]) == (True, True)
     assert told["queue"] == {"intrusion": 1}
 
     page = gateway.arcgate("status").stdout
     assert f"runs as process {gateway.process.pid}" in page
+    assert re.search(r"  disk +[\d,]+ bytes free", page)
     assert f"1 entries, 0 wait for dispatch, head {told['journal']['digest'][:16]}" in page
     assert "1 intrusion" in page
 
@@ -95,3 +98,14 @@ async def test_reports_that_reach_nobody_are_told_with_since_when_and_that_no_mo
 
     Delivered(told["journal"]["id"], 1).write(gateway.state_dir)
     assert "2 entries, 1 wait for dispatch" in gateway.arcgate("status").stdout
+
+
+async def test_what_dispatch_cannot_write_is_told(gateway: Gateway) -> None:
+    (gateway.state_dir / f"{NAME}.new").mkdir()
+    await gateway.send(sia("1234", "Nri1/BA5"))
+    give_up_at = time.monotonic() + WAIT_S_MAX
+    while "CANNOT BE WRITTEN: delivered.json: " not in (page := gateway.arcgate("status").stdout):
+        assert time.monotonic() < give_up_at, page
+    (gateway.state_dir / f"{NAME}.new").rmdir()
+    while "CANNOT BE WRITTEN" in (page := gateway.arcgate("status").stdout):
+        assert time.monotonic() < give_up_at, page

@@ -126,6 +126,7 @@ async def test_it_takes_reports_and_says_how_it_is(receiver: Receiver, state_dir
     assert told is not None
     digest = receiver.journal.digest.hex()
     assert told["journal"] == {"id": receiver.journal.id, "position": 1, "digest": digest, "writable": True, "full": None}
+    assert told["disk"].keys() == {"free_bytes", "free_files"}
     assert told["undelivered"].keys() == {"lag", "since", "raised", "refusing"}
     (listener,) = told["listeners"]
     assert listener["name"] == "ip"
