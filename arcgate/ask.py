@@ -59,8 +59,9 @@ async def open_queue(loaded: config.Config) -> AsyncIterator["AlarmQueue"]:
     """Give the configured centre's queue. Raises QueueAway, and AlarmRefused as its verbs do."""
     from redis.exceptions import RedisError
 
-    from dispatch.alarm_queue import AlarmQueue, QueueRefused, connect
+    from dispatch.alarm_queue import AlarmQueue, connect
     from dispatch.embedded import EmbeddedRefused
+    from dispatch.server import QueueRefused
 
     try:
         redis = connect(loaded.redis.url, loaded.state_dir)

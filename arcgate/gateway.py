@@ -12,9 +12,9 @@ import structlog
 import uvloop
 
 from dispatch import sites
-from dispatch.alarm_queue import QueueRefused
 from dispatch.dispatcher import Dispatcher
 from dispatch.embedded import EmbeddedRefused
+from dispatch.server import QueueRefused
 from receiver import accounts, config, log
 from receiver.journal import JournalError
 from receiver.listen import ListenError
@@ -56,7 +56,7 @@ def serve(config_file: Path | None, *, receiving: bool, dispatching: bool) -> No
             _gateway(
                 path,
                 Receiver(loaded, known_accounts, lines) if receiving else None,
-                Dispatcher(loaded, known_sites, lines) if dispatching else None,
+                Dispatcher(loaded, known_sites, lines, alone=not receiving) if dispatching else None,
             )
         )
     except tuple(REFUSALS) as error:

@@ -155,8 +155,10 @@ def _page(told: dict[str, Any]) -> "Table":
                 rows.add_row("  disk", _disk(running["disk"]))
             if not running["journal"]["writable"]:
                 rows.add_row("  journal", printable(_not_written(running)))
+        if half == "dispatch" and running and running["not_copied"]:
+            rows.add_row("  files", printable(f"CANNOT BE WRITTEN: {running['not_copied']}"))
     rows.add_row("journal", printable(_journal(told["journal"])))
-    rows.add_row("redis", printable(told["redis"]["error"] or f"{told['redis']['place']}: reachable"))
+    rows.add_row("redis", printable(_redis(told)))
     if told["queue"] is not None:
         counts = ", ".join(f"{count:,} {priority}" for priority, count in told["queue"].items())
         rows.add_row("queue", counts or "no alarm is open")
@@ -179,6 +181,18 @@ def _not_written(receiver: dict[str, Any]) -> str:
     if receiver["undelivered"]["refusing"]:
         return "REFUSING: nothing is acknowledged until all is delivered, as `refuse_when_undelivered` has it"
     return "CANNOT BE WRITTEN: nothing is acknowledged; its log says why"
+
+
+def _redis(told: dict[str, Any]) -> str:
+    """Say whether it can be reached from here, and why dispatch does not use it all the same."""
+    if told["redis"]["error"]:
+        return str(told["redis"]["error"])
+    seen = (told["dispatch"] or {}).get("redis", {"away": None, "bringing_up_s": None})
+    refused = f", but DISPATCH DOES NOT USE IT: {seen['away']}" if seen["away"] else ""
+    refill = (
+        "" if seen["bringing_up_s"] is None else f", being refilled for {seen['bringing_up_s']:,.0f} s: new reports wait behind"
+    )
+    return f"{told['redis']['place']}: reachable{refused}{refill}"
 
 
 def _journal(journal: dict[str, Any]) -> str:

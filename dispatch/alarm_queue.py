@@ -15,7 +15,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
-import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -23,6 +22,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from dispatch.alarm import Action, Alarm, AlarmState, Priority
 from dispatch.embedded import socket_path
+from dispatch.server import QueueRefused, Server
 from protocols.event import Category
 
 LUA: Final = tuple(Path(__file__).parent / "lua" / name for name in ("library.lua", "put.lua", "verbs.lua", "replay.lua"))
@@ -34,8 +34,6 @@ CONNECT_S_MAX: Final = 2
 ANSWER_S_MAX: Final = 5
 BLOCK_MS_MAX: Final = 4000
 """Below `ANSWER_S_MAX`: a quiet stream is no fault."""
-
-log = structlog.get_logger()
 
 
 class PutEvent(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -128,10 +126,6 @@ class ReplayedAct(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """How many events the alarm had: a close leaves an alarm open that has more. None: not known, and not asked."""
 
 
-class QueueRefused(Exception):  # noqa: N818 - it says what happened, as AlarmRefused does
-    """This server must not hold the queue; the message says what to do."""
-
-
 class AlarmRefused(Exception):  # noqa: N818 - the queue refused: an answer, not a fault
     """The queue refused a verb. `code` is one of `REFUSALS`, `message` is for people."""
 
@@ -165,19 +159,12 @@ class AlarmQueue:
     def __init__(self, redis: Redis, centre: str) -> None:
         self._send: Callable[..., Awaitable[Any]] = redis.execute_command
         self._p = f"{{arcgate:{centre}}}"
+        self._server = Server(self._send)
         self._cursors: dict[str, int] = {}
 
     async def load(self) -> None:
         """Check the server, and load the library into it. Raises QueueRefused where it would drop keys or is too old."""
-        try:
-            policy = (await self._send("CONFIG GET", "maxmemory-policy")).get("maxmemory-policy")
-        except (NoPermissionError, ResponseError):
-            log.warning("redis_policy_unknown", message="CONFIG GET is forbidden: see that maxmemory-policy is noeviction")
-        else:
-            if policy != "noeviction":
-                raise QueueRefused(
-                    f"Redis has maxmemory-policy {policy}: short of memory, it would drop alarms. Set maxmemory-policy noeviction"
-                )
+        await self._server.check()
         try:
             await self._load_library()
         except NoPermissionError as error:

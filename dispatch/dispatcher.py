@@ -13,7 +13,7 @@ from shutil import disk_usage
 from typing import Any, Final
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
 from dispatch import own_site
 from dispatch.alarm_queue import EMBEDDED, AlarmQueue, AlarmRefused, connect, end
@@ -21,6 +21,7 @@ from dispatch.embedded import EmbeddedValkey
 from dispatch.follow import Follower
 from dispatch.refill import WrongJournal
 from dispatch.register import Register
+from dispatch.server import QueueRefused
 from dispatch.sites import Sites
 from dispatch.upkeep import Upkeep
 from receiver.config import Config
@@ -39,9 +40,10 @@ log = structlog.get_logger()
 class Dispatcher:
     """The running half that decides and queues."""
 
-    def __init__(self, config: Config, sites: Sites, logged: LineWriter) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, config: Config, sites: Sites, logged: LineWriter, *, alone: bool = True) -> None:
+        """Nothing is opened yet. alone: no receiver is in this process, which may end where Redis must not be used."""
         self._config, self._sites, self._lines = config, sites, logged
+        self._waited_for: tuple[type[Exception], ...] = (RedisError, OSError) if alone else (RedisError, OSError, QueueRefused)
         self._since = time.time()
         self._tasks: list[asyncio.Task[None]] = []
         self._embedded = EmbeddedValkey(config.state_dir, _say_exit) if config.redis.url == EMBEDDED else None
@@ -54,9 +56,9 @@ class Dispatcher:
 
     async def start(self) -> None:
         """
-        Begin. A Redis that does not answer is waited for; raises EmbeddedRefused or QueueRefused for one that must not be used.
+        Begin. A Redis that does not answer is waited for, and beside a receiver one that must not be used too.
 
-        What was started is stopped again.
+        Raises EmbeddedRefused, and alone QueueRefused; what was started is stopped again.
         """
         self._register = await asyncio.to_thread(Register, self._config.state_dir, self._config, self._config.digest_secret)
         self._follower = Follower(
@@ -67,8 +69,7 @@ class Dispatcher:
             if self._embedded:
                 await self._embedded.start()
             await self._queue.load()
-            await self._look_at_persistence()
-        except (RedisError, OSError) as error:
+        except self._waited_for as error:
             log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
         except BaseException:
             await self._close()
@@ -102,7 +103,12 @@ class Dispatcher:
             "cursor": self._follower.cursor,
             "lag": self._follower.lag,
             "stopped": self._stopped,
-            "redis": {"embedded": self._embedded is not None, "away": self._follower.away},
+            "redis": {
+                "embedded": self._embedded is not None,
+                "away": self._follower.away,
+                "bringing_up_s": self._follower.bringing_up_s,
+            },
+            "not_copied": self._follower.not_copied,
             "events": self._follower.counts,
             "queue": self._priorities,
         }
@@ -125,41 +131,32 @@ class Dispatcher:
             log.critical("dispatch_stopped", error=self._stopped)
 
     async def _tick(self) -> None:
-        """Return what dead consoles held, count the queue; while reports wait say so, at growing intervals."""
-        since, say_at = 0.0, 0.0
+        """Return what dead consoles held, count the queue; while reports wait say so and why, at growing intervals."""
+        since, say_at, refill_at = 0.0, 0.0, 0.0
         while True:
             await asyncio.sleep(TICK_S)
-            why = self._stopped or self._follower.away
+            fault = None
             try:
                 await self._look_at_disk()
                 await self._queue.expire()
                 self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
             except (RedisError, OSError, AlarmRefused) as error:
-                why = why or str(error) or type(error).__name__
-            now = time.monotonic()
+                fault = str(error) or type(error).__name__
+            why = self._stopped or self._follower.away or fault
+            now, up_s = time.monotonic(), self._follower.bringing_up_s
             if why:
                 since = since or now
                 if now >= say_at:
                     event = "dispatch_stopped" if self._stopped else "queue_still_away"
                     log.critical(event, error=why, away_s=round(now - since), lag=self._follower.lag)
                     say_at = now + min(max(2.0, now - since), AWAY_SAID_S_MAX)
+            elif up_s is not None:
+                if now >= refill_at and up_s > TICK_S:
+                    log.warning("refilling", seconds=round(up_s), cursor=self._follower.cursor, lag=self._follower.lag)
+                    refill_at = now + min(max(2.0, up_s), AWAY_SAID_S_MAX)
             elif since:
                 log.warning("queue_back", away_s=round(now - since), lag=self._follower.lag)
-                since, say_at = 0.0, 0.0
-
-    async def _look_at_persistence(self) -> None:
-        """Warn of a Redis that keeps nothing on disk: each restart of it would be a refill."""
-        try:
-            settings = await self._redis.config_get("appendonly", "save")
-        except ResponseError:  # forbidden: `AlarmQueue.load` has said so
-            return
-        if settings.get("appendonly") == "no":
-            log.warning(
-                "redis_not_durable",
-                message="appendonly is off: what operators do may be lost with Redis, and their alarms be seen again. "
-                "Set appendonly yes and appendfsync always",
-                save=settings.get("save"),
-            )
+                since, say_at, refill_at = 0.0, 0.0, 0.0
 
     async def _look_at_disk(self) -> None:
         """Raise an alarm when the journal's disk has too little room, once each time."""

@@ -2,7 +2,8 @@
 The queue's server where none is given: a private Valkey that lives in `state_dir` and dies with this process.
 
 It listens on a unix socket alone, writes each command to disk before it answers, and drops no key. When it exits it is
-started again. On Linux it dies with its parent even after kill -9; elsewhere the folder's lock keeps a second one out.
+started again; when it hangs it is killed first. On Linux it dies with its parent even after kill -9; elsewhere the folder's
+lock keeps a second one out.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -35,10 +37,16 @@ STOP_S_MAX: Final = 2.0
 RESTART_S_FIRST: Final = 0.1
 RESTART_S_MAX: Final = 5.0
 PING_S: Final = 0.02
+LOOK_S: Final = 3.0
+"""How often a server that runs is asked whether it answers, and how long it has for that."""
+SILENT_MAX: Final = 3
+"""So many times it may give no answer, one after the other; then it hangs, and is killed."""
 PR_SET_PDEATHSIG: Final = 1
 
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 """Looked up before any fork: between fork and exec only a plain call is safe."""
+
+log = structlog.get_logger()
 
 
 class EmbeddedRefused(Exception):  # noqa: N818 - it says what happened
@@ -191,7 +199,7 @@ class EmbeddedValkey:
         restart_s = RESTART_S_FIRST
         while True:
             started = time.monotonic()
-            code = await child.wait()
+            code = await self._end_of(child)
             if time.monotonic() - started > RESTART_S_MAX:  # it had recovered
                 restart_s = RESTART_S_FIRST
             self._on_exit(code, restart_s)
@@ -199,6 +207,30 @@ class EmbeddedValkey:
             restart_s = min(restart_s * 2, RESTART_S_MAX)
             with contextlib.suppress(OSError):  # no process to be had: the child that is gone tells it again
                 self._child = child = await self._spawn()
+
+    async def _end_of(self, child: asyncio.subprocess.Process) -> int:
+        """Return the exit code when it has exited; one that hangs is made to."""
+        silent = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    return await child.wait()
+            silent = 0 if await self._answers() else silent + 1
+            if silent >= SILENT_MAX and child.returncode is None:
+                log.critical("valkey_hung", pid=child.pid, asked=silent, effect="it is killed, and started again")
+                child.kill()
+
+    async def _answers(self) -> bool:
+        """Ask for any answer at all: one that reads its data back, or is busy, says so."""
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(LOOK_S):
+                reader, writer = await asyncio.open_unix_connection(self._socket)
+                try:
+                    writer.write(b"PING\r\n")
+                    return bool(await reader.read(1))
+                finally:
+                    writer.close()
+        return False
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -21,12 +21,13 @@ from redis.exceptions import RedisError
 
 from dispatch import state as states
 from dispatch.alarm import Action, Placement
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, QueueRefused, SiteChange, end
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, SiteChange, end
 from dispatch.copier import Copier
 from dispatch.engine import decide
 from dispatch.own_site import OWN
 from dispatch.refill import Refill, check_history, start_at
 from dispatch.register import Register, RegisterReader
+from dispatch.server import QueueRefused
 from dispatch.sites import GHOST, Site, Sites, ghost
 from protocols import codes
 from receiver.journal import Entry, JournalError, JournalReader
@@ -40,6 +41,8 @@ LOOK_S: Final = 1.0
 """How often a quiet follower looks whether the queue has what it had: a night without reports must not hide a loss."""
 SLICE_ENTRIES: Final = 64
 """So many are decided before the loop may turn: where the receiver shares it, an ACK waits no longer than that."""
+RATE_ENTRIES_MIN: Final = 1000
+"""What fewer entries took in a refill says nothing of many."""
 SITES_REMEMBERED: Final = 50_000
 AWAY_S_FIRST: Final = 0.25
 AWAY_S_MAX: Final = 2.0
@@ -92,6 +95,7 @@ class Follower:
         self._reader: JournalReader | None = None
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._away: str | None = None
+        self._bringing_up_since: float | None = None
         self._decided = 0
         self.cursor = 0
         self.counts: dict[str, int] = {}
@@ -104,8 +108,12 @@ class Follower:
             try:
                 reader = await self._open()
                 await self._queue.load()
-                await self._bring_up(reader)
-                await self._queue.say_ready(reader.id)
+                self._bringing_up_since = time.monotonic()
+                try:
+                    await self._bring_up(reader)
+                    await self._queue.say_ready(reader.id)
+                finally:
+                    self._bringing_up_since = None
                 self._say_back(reader)
                 wait_s = AWAY_S_FIRST
                 await self._work(reader)
@@ -118,7 +126,7 @@ class Follower:
                 wait_s = min(2 * wait_s, AWAY_S_MAX)
 
     async def _work(self, reader: JournalReader) -> None:
-        """Follow the journal, and copy what people do to the register, until one of both meets a fault."""
+        """Follow the journal, and copy what people do to the register, until one of both meets a fault of Redis."""
         tasks = [asyncio.create_task(work) for work in (self._flow(reader), self._copier.run(reader.id, lambda: self.cursor))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -141,14 +149,18 @@ class Follower:
             if (found := acts.digest(known_to)) and found.hex() != known:
                 told = {"register": acts.id, "position": known_to, "known": known, "found": found.hex()}
                 self._log.critical("register_altered", **told, todo="see `arcgate register verify`; acts are still copied to it")
-            refill = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log)
+            refill, begun = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log), time.monotonic()
             await refill.begin(done)
             if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
                 await refill.begin_empty(start)
                 self.cursor = start
+            first = self.cursor
             if missing := await refill.run(done):
-                self._log.warning("refilled", journal=reader.id, cursor=self.cursor, acts=missing)
+                seconds, entries = time.monotonic() - begun, self.cursor - first
+                rate = {"s_per_100k": round(seconds * 100_000 / entries, 1)} if entries >= RATE_ENTRIES_MIN else {}
+                told = {"cursor": self.cursor, "acts": missing, "entries": entries, "seconds": round(seconds, 1), "lag": self.lag}
+                self._log.warning("refilled", journal=reader.id, **told, **rate)
         finally:
             acts.close()
 
@@ -177,8 +189,18 @@ class Follower:
 
     @property
     def away(self) -> str | None:
-        """Why the queue cannot be reached; None where it can."""
-        return self._away
+        """Why the queue cannot be reached or used; None where it can, and while it is given back what it has lost."""
+        return self._away if self._bringing_up_since is None else None
+
+    @property
+    def bringing_up_s(self) -> float | None:
+        """For how long it has been looked what Redis has lost, and that been given back; None where reports are followed."""
+        return None if self._bringing_up_since is None else time.monotonic() - self._bringing_up_since
+
+    @property
+    def not_copied(self) -> str | None:
+        """Why what people do cannot be written to disk; None where it can."""
+        return self._copier.failing
 
     async def _open(self) -> JournalReader:
         """Open the journal; where there is none yet, wait for it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dispatch.alarm_queue import connect
 from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels, longest_gap_ms
 from tests.valkey import Valkey
@@ -60,6 +61,38 @@ async def test_an_external_valkey_is_away_for_seconds(tmp_path: Path, *, frozen:
         assert centre.logged("queue_away")
         assert centre.stop() == 0
         print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201 - measured: pytest -s shows it
+    finally:
+        centre.stop(signal.SIGKILL)
+        server.stop()
+
+
+async def test_a_valkey_that_would_drop_alarms_ends_no_receiver_and_is_used_once_it_is_set_right(tmp_path: Path) -> None:
+    server = Valkey(tmp_path / "valkey")
+    server.start(**{"maxmemory-policy": "allkeys-lru"})
+    centre = Centre(tmp_path, server.url)
+    try:
+        done = centre.arcgate("dispatch")
+        assert done.returncode == 2
+        assert "redis.url: Redis has maxmemory-policy allkeys-lru" in done.stderr
+        centre.start()
+        panels = Panels(4, 3)
+        load = asyncio.create_task(panels.report(await centre.address()))
+        await asyncio.sleep(0.5)
+        panels.stop()
+        await load
+        assert len(panels.acked) > 4
+        (line,) = {line["error"] for line in centre.logged("queue_away")}
+        assert "Set maxmemory-policy noeviction" in str(line)
+        (told,) = centre.told("status")
+        assert (told["redis"]["reachable"], told["dispatch"]["redis"]["away"]) == (True, line)
+        page = centre.arcgate("status").stdout
+        assert "reachable, but DISPATCH DOES NOT USE IT: Redis has maxmemory-policy allkeys-lru" in " ".join(page.split())
+        async with connect(server.url, tmp_path) as redis:
+            await redis.config_set("maxmemory-policy", "noeviction")
+        await centre.settled()
+        await centre.check(panels)
+        assert "DISPATCH DOES NOT" not in centre.arcgate("status").stdout
+        assert centre.stop() == 0
     finally:
         centre.stop(signal.SIGKILL)
         server.stop()

@@ -98,3 +98,14 @@ async def test_reports_that_reach_nobody_are_told_with_since_when_and_that_no_mo
 
     Delivered(told["journal"]["id"], 1).write(gateway.state_dir)
     assert "2 entries, 1 wait for dispatch" in gateway.arcgate("status").stdout
+
+
+async def test_what_dispatch_cannot_write_is_told(gateway: Gateway) -> None:
+    (gateway.state_dir / f"{NAME}.new").mkdir()
+    await gateway.send(sia("1234", "Nri1/BA5"))
+    give_up_at = time.monotonic() + WAIT_S_MAX
+    while "CANNOT BE WRITTEN: delivered.json: " not in (page := gateway.arcgate("status").stdout):
+        assert time.monotonic() < give_up_at, page
+    (gateway.state_dir / f"{NAME}.new").rmdir()
+    while "CANNOT BE WRITTEN" in (page := gateway.arcgate("status").stdout):
+        assert time.monotonic() < give_up_at, page

@@ -75,14 +75,14 @@ class Centre:
             reports.append(
                 Report(at, "ip", "127.0.0.1:4711", item.frame.decode("latin-1"), item.events, item.identity, error=error)
             )
-        await self._keep(reports)
+        await self.keep(reports)
 
     async def refuse(self, account: str, reason: Reason, *reported: Event, times: int = 1) -> None:
         """Journal frames that were refused, each unlike the others, each a second after the one before."""
         error = FrameError(reason, f"why: {reason}")
         text = f"Reports are being refused: {error.message}"
         told = Event(account, Format.ARCGATE, f"refused_{reason}", Qualifier.NEW, Category.GENERATED, text=text)
-        await self._keep(
+        await self.keep(
             [
                 Report(at, "ip", "127.0.0.1:4711", "", (told, *reported), f"refused {at}", error=error)
                 for at in [self._next_second() for _ in range(times)]
@@ -93,7 +93,8 @@ class Centre:
         self.seconds += 1
         return NOW + timedelta(seconds=self.seconds)
 
-    async def _keep(self, reports: list[Report]) -> None:
+    async def keep(self, reports: list[Report]) -> None:
+        """Journal reports; they are on disk when it returns."""
         durable = asyncio.get_running_loop().create_future()
         self.journal.append(reports, lambda: durable.set_result(None))
         await durable

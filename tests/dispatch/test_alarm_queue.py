@@ -12,7 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from dispatch.alarm import Alarm, AlarmState, Priority
-from dispatch.alarm_queue import AlarmQueue, QueueRefused, SiteChange, connect, end
+from dispatch.alarm_queue import AlarmQueue, SiteChange, connect, end
+from dispatch.server import QueueRefused
 from protocols.event import Category
 from tests.dispatch.desk import AT, Follower, J, claim, event, fence, refused, run_out
 

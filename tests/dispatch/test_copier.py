@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dispatch import copier
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, end
@@ -28,7 +30,8 @@ class Desk:
         self.cursor = 0
         self._log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT)
         self.lines = LineWriter(self._log)
-        self.task = asyncio.create_task(Copier(folder, queue, self.register, self.lines).run(J, lambda: self.cursor))
+        self.copier = Copier(folder, queue, self.register, self.lines)
+        self.task = asyncio.create_task(self.copier.run(J, lambda: self.cursor))
 
     async def copied(self, count: int) -> None:
         """Wait for so many acts."""
@@ -120,3 +123,64 @@ async def test_an_emptied_redis_never_tells_that_nothing_is_open(desk: Desk, que
     with pytest.raises(AlarmRefused, match="BEHIND"):
         await asyncio.wait_for(desk.task, 5)
     assert Delivered.read(desk.folder) == Delivered(J, 1, 1)
+
+
+async def test_a_register_that_cannot_be_written_holds_nothing_up_and_gets_every_act_once_it_can(
+    desk: Desk, queue: AlarmQueue, follower: Follower
+) -> None:
+    """Another program has its file; what was closed meanwhile counts as open, for whoever would have to refill Redis."""
+
+    async def told(cursor: int, oldest: int | None) -> None:
+        async with asyncio.timeout(10):
+            while Delivered.read(desk.folder) != Delivered(J, cursor, oldest):  # noqa: ASYNC110 - a file tells nothing
+                await asyncio.sleep(0.01)
+
+    await follower.put("shop", event(1))
+    desk.cursor = 1
+    await told(1, 1)
+    first = await queue.claim("Anne", 60)
+    assert first
+    await desk.copied(1)
+    (file,) = (desk.folder / "register").glob("*.db")
+    desk.register._ledger._segment._database.execute("PRAGMA busy_timeout = 20")
+    with capture_logs() as said:
+        taken = sqlite3.connect(file, isolation_level=None)
+        taken.execute("BEGIN IMMEDIATE")
+        await queue.close(first.id, first.fence or 0, 1, "real", "")
+        await follower.put("bank", event(2))
+        desk.cursor = 2
+        await told(2, 1)
+        assert desk.copier.failing
+        assert not desk.task.done()
+        taken.rollback()
+        taken.close()
+        await desk.copied(2)
+        await told(2, 2)
+        assert desk.copier.failing is None
+    failed, again = said
+    assert (failed["event"], failed["file"], again["event"]) == ("register_failed", "register", "register_written_again")
+    assert "reports are dispatched" in failed["effect"]
+
+
+async def test_a_file_for_the_receiver_that_cannot_be_written_is_told_and_written_later(
+    desk: Desk, queue: AlarmQueue, follower: Follower
+) -> None:
+    in_its_way = desk.folder / "delivered.json.new"
+    with capture_logs() as said:
+        in_its_way.mkdir()
+        await follower.put("shop", event(1))
+        desk.cursor = 1
+        async with asyncio.timeout(5):
+            while not desk.copier.failing:  # noqa: ASYNC110 - it is asked, it does not tell
+                await asyncio.sleep(0.01)
+        assert await queue.claim("Anne", 60)
+        await desk.copied(1)
+        in_its_way.rmdir()
+        async with asyncio.timeout(5):
+            while desk.copier.failing:  # noqa: ASYNC110 - it is asked, it does not tell
+                await asyncio.sleep(0.01)
+    assert Delivered.read(desk.folder) == Delivered(J, 1, 1)
+    assert [(line["event"], line.get("file")) for line in said] == [
+        ("register_failed", "delivered.json"),
+        ("register_written_again", None),
+    ]

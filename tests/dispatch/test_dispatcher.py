@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from dispatch import dispatcher, engine, follow
-from dispatch.alarm_queue import AlarmQueue, QueueRefused, connect
+from dispatch.alarm_queue import AlarmQueue, connect
 from dispatch.dispatcher import Dispatcher
+from dispatch.server import QueueRefused
 from receiver import status
 from receiver.config import Config, Redis
 from receiver.log import LineWriter
@@ -87,7 +88,7 @@ async def test_it_says_how_it_is(here: Centre) -> None:
         "sites": 5,
         "lag": 0,
         "stopped": None,
-        "redis": {"embedded": False, "away": None},
+        "redis": {"embedded": False, "away": None, "bringing_up_s": None},
         "events": {"opened": 2, "joined": 1},
         "queue": {"fire": 1, "intrusion": 1},
     }
@@ -154,6 +155,31 @@ async def test_it_starts_without_redis_and_says_so_until_it_is_there(tmp_path: P
     assert {line["log_level"] for line in told_away} == {"critical"}
 
 
+async def test_while_a_lost_redis_is_refilled_that_is_said_and_not_that_it_is_away(here: Centre, queue: AlarmQueue) -> None:
+    await here.take(*(burglary(number) for number in range(3000)))
+    async with running(here) as half:
+        await until(here, lambda told: told["cursor"] == 3000)
+        alarm = await claim(queue)
+        await queue.release(alarm.id, fence(alarm))
+        async with asyncio.timeout(10):
+            while half._register.position < 2:  # noqa: ASYNC110 - a file tells nothing
+                await asyncio.sleep(0.01)
+        with capture_logs() as said:
+            await here.redis.flushall()
+            told = await until(here, lambda told: told["redis"]["bringing_up_s"] is not None)
+            assert told["redis"]["away"] is None
+            await until(here, lambda told: told["cursor"] == 3000 and told["redis"]["bringing_up_s"] is None)
+            await until(here, lambda _: said[-1]["event"] == "queue_back")
+    events = [line["event"] for line in said]
+    assert "queue_still_away" not in events[events.index("refilling") :]
+    at_work = [line for line in said if line["event"] == "refilling" and "seconds" in line]
+    assert at_work
+    assert all(line["log_level"] == "warning" and line["cursor"] + line["lag"] == 3000 for line in at_work)
+    (refilled,) = [line for line in said if line["event"] == "refilled"]
+    assert (refilled["acts"], refilled["entries"] + refilled["lag"]) == (2, 3000)
+    assert refilled["s_per_100k"] == pytest.approx(refilled["seconds"] * 100_000 / refilled["entries"], abs=2)
+
+
 async def test_acts_of_the_time_when_it_was_cut_off_are_told_too(tmp_path: Path) -> None:
     server = Valkey(tmp_path / "valkey")
     server.start()
@@ -204,7 +230,7 @@ async def test_the_embedded_server_lives_as_long_as_the_dispatcher(here: Centre)
     async with running(own):
         await here.take(burglary(0))
         told = await until(own, lambda told: told["cursor"] == 1)
-        assert told["redis"] == {"embedded": True, "away": None}
+        assert told["redis"] == {"embedded": True, "away": None, "bringing_up_s": None}
         async with connect("embedded", own.folder) as redis:
             assert len(await AlarmQueue(redis, "main").open_alarms(10)) == 1
     assert not (own.folder / "valkey" / "valkey.sock").exists()

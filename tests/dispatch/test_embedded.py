@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from dispatch import embedded
 from dispatch.alarm_queue import AlarmQueue, connect
@@ -116,6 +117,29 @@ async def test_what_it_answered_is_there_after_a_kill_and_after_a_stop(tmp_path:
         await remember(tmp_path, 42)
     async with running(tmp_path):
         assert await remembered(tmp_path) == 42
+
+
+async def test_one_that_hangs_is_killed_and_started_again_and_one_that_answers_late_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "LOOK_S", 0.3)
+    exits: list[int] = []
+    async with running(tmp_path, exits) as server:
+        await remember(tmp_path, 41)
+        first = server.pid
+        assert first
+        os.kill(first, signal.SIGSTOP)
+        await asyncio.sleep(0.7)
+        os.kill(first, signal.SIGCONT)
+        await asyncio.sleep(0.7)
+        assert (exits, server.pid) == ([], first)
+        with capture_logs() as said:
+            os.kill(first, signal.SIGSTOP)
+            await restarted(server, exits)
+        assert exits == [-signal.SIGKILL]
+        assert [(line["event"], line["pid"]) for line in said] == [("valkey_hung", first)]
+        assert not alive(first)
+        assert await remembered(tmp_path) == 41
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")

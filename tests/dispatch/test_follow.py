@@ -64,7 +64,7 @@ async def test_entries_become_alarms_and_the_cursor_moves(here: Centre, queue: A
 async def test_what_a_receiver_says_of_itself_is_an_alarm_of_the_centre(here: Centre, queue: AlarmQueue) -> None:
     for qualifier in (Qualifier.NEW, Qualifier.RESTORE):
         event = Event(CENTRE, Format.ARCGATE, "receiver_link_lost", qualifier, Category.GENERATED, text=f"Link: {qualifier}")
-        here.journal.append([Report(NOW, "sg", "", "", (event,), qualifier)], lambda: None)
+        await here.keep([Report(NOW, "sg", "", "", (event,), qualifier)])
     await here.all_dispatched()
     (alarm,) = await queue.open_alarms(10)
     assert (alarm.site, alarm.events) == ("(centre)", 2)
@@ -335,8 +335,7 @@ async def test_what_was_wrong_with_a_frame_that_was_taken_is_told_to_the_console
 async def test_a_clock_that_is_off_is_a_fault_and_its_restore_joins(here: Centre, queue: AlarmQueue) -> None:
     off = Event("1001", Format.ARCGATE, "clock_off", Qualifier.NEW, Category.GENERATED, text="The panel's clock is 90 s behind")
     back = Event("1001", Format.ARCGATE, "clock_off", Qualifier.RESTORE, Category.GENERATED, text="The panel's clock is right")
-    here.journal.append([Report(NOW, "ip", "", "", (event,)) for event in (off, back)], lambda: None)
-    await asyncio.sleep(0)
+    await here.keep([Report(NOW, "ip", "", "", (event,)) for event in (off, back)])
     await here.all_dispatched()
     (alarm,) = await queue.open_alarms(10)
     assert (alarm.priority, alarm.label, alarm.events) == (Priority.FAULT, "The panel's clock is 90 s behind", 2)
