@@ -37,7 +37,6 @@ class AttachedListener(ABC):
     def __init__(self, listener: Listener, intake: Intake, policies: Policies, faults: Faults) -> None:
         """policies: what the centre has said of this listener's accounts. Nothing is opened yet."""
         self.listener, self.intake, self.counts = listener, intake, intake.counts
-        intake.explain = listener.protocol.explain
         self.certificates = None
         self.session: Session | None = None
         self._policies, self._faults = policies, faults

@@ -47,12 +47,18 @@ class Intake:
     that has come is taken from the sockets, then all of it is read, then all that may be answered at once is answered.
     """
 
-    def __init__(self, listener: str, journal: Journal, seen: Seen, watch: Watch, lines: SparingLog) -> None:
-        """Begin with nothing. listener: its name. seen: its own; the rest is shared by all listeners."""
+    def __init__(  # noqa: PLR0913, PLR0917 - what all of a listener's peers need
+        self, listener: str, journal: Journal, seen: Seen, watch: Watch, lines: SparingLog, explain: Explain
+    ) -> None:
+        """
+        Begin with nothing.
+
+        listener: its name. seen: its own. explain: gives a frame's fields by its protocol, for who watches. The rest is shared by
+        all listeners.
+        """
         self.listener, self.journal, self.seen, self.watch, self.lines = listener, journal, seen, watch, lines
         self.counts: Counter[str] = Counter()
-        self.explain: Explain = lambda _: None
-        """Gives a frame's fields, for who watches: the listener puts its protocol's here."""
+        self.explain = explain
         self._arrived: list[tuple[Conversation, bytes]] = []
 
     def add(self, conversation: "Conversation", data: bytes) -> None:

@@ -51,7 +51,6 @@ class TcpListener:
     def __init__(self, listener: Listener, intake: Intake, policies: Policies) -> None:
         """policies: what the centre has said of this listener's accounts. Nothing is opened yet."""
         self.listener, self.intake = listener, intake
-        intake.explain = listener.protocol.explain
         self.counts = intake.counts
         self.certificates: Certificates | None = None
         self._policies = policies

@@ -106,7 +106,7 @@ class Receiver:
 
     def _listener(self, listener: Listener) -> Door:
         seen = Seen(listener.name, self._config.drift_s_max, self._config.state_dir)
-        intake = Intake(listener.name, self.journal, seen, self._watch, self._spared)
+        intake = Intake(listener.name, self.journal, seen, self._watch, self._spared, listener.protocol.explain)
         policies = partial(self._accounts.policy, listener.name)
         match listener.transport:
             case "tcp" | "tls":

@@ -41,7 +41,6 @@ class SpoolListener:
     def __init__(self, listener: Listener, intake: Intake, policies: Policies, faults: Faults) -> None:
         """policies: what the centre has said of this listener's accounts. Nothing is read yet."""
         self.listener, self.intake, self.counts = listener, intake, intake.counts
-        intake.explain = listener.protocol.explain
         self.certificates = None
         self.connections = 0
         """There are none."""

@@ -39,7 +39,6 @@ class UdpListener:
         """policies: what the centre has said of this listener's accounts. Nothing is opened yet."""
         self.listener, self.intake, self.policies = listener, intake, policies
         self.counts = intake.counts
-        intake.explain = listener.protocol.explain
         self.connections = 0
         """There are none."""
         self.certificates = None

@@ -200,7 +200,9 @@ def listen(address: str = "127.0.0.1:0", **keys: Any) -> Listener:
 
 def intake(journal: Journal) -> Intake:
     """What a listener's sessions share."""
-    return Intake("ip", journal, Seen("ip", 60), Watch(journal.folder.parent / "receive.watch.sock"), SparingLog())
+    return Intake(
+        "ip", journal, Seen("ip", 60), Watch(journal.folder.parent / "receive.watch.sock"), SparingLog(), Dc09().explain
+    )
 
 
 def policies(receiver: str | None, line: str | None, account: str) -> Policy | None:
