@@ -102,7 +102,8 @@ def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -
         return reader.first() - 1
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
     earliest = max(reader.first(), start - BACK_MAX)
-    ended = sorted((_cursor(act, reader.id), opened) for act, opened in _closed(register, reader.id) if opened < start)
+    acts = _acts_on(register, reader.id)
+    ended = sorted((_cursor(act, reader.id), opened) for act, opened in acts if act.act == "close" and opened < start)
     while start > earliest and ended and ended[-1][0] >= start:
         start = min(start, ended.pop()[1])
     return max(start, earliest) - 1
@@ -112,23 +113,26 @@ def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> li
     """
     Return what a Redis that begins behind `start` must hold to begin with: of each site, the alarms that were open there.
 
-    They have their ids, and what their sites' events are judged by, as they were when they were closed; so what joined one then
-    joins it now, and opens no other.
+    They have their ids, and what their sites' events are judged by, as the last act before told it; else the first one behind:
+    until somebody has it in hand, an alarm takes in whatever comes. So what joined one then joins it now, and opens no other.
     """
-    open_then = dict[str, list[tuple[int, Act]]]()
-    for act, opened in _closed(register, reader.id):
-        if opened <= start < _cursor(act, reader.id):
-            open_then.setdefault(act.site, []).append((opened, act))
+    told, closed = dict[str, tuple[int, Act]](), set[str]()
+    for act, opened in _acts_on(register, reader.id):
+        before = _cursor(act, reader.id) <= start
+        if opened > start:
+            continue
+        if before or act.alarm not in told:
+            told[act.alarm] = opened, act
+        if act.act == "close" and before:
+            del told[act.alarm]
+        elif act.act == "close":
+            closed.add(act.alarm)
+    by_site = dict[str, list[PutEvent]]()
+    for _, act in sorted((told[alarm] for alarm in closed), key=itemgetter(0)):
+        by_site.setdefault(act.site, []).append(_stand_in(act))
     return [
-        SiteChange(
-            site=site,
-            name=site,
-            version=0,
-            state="",
-            position=start,
-            events=tuple(_stand_in(act) for _, act in sorted(alarms, key=itemgetter(0))),
-        )
-        for site, alarms in open_then.items()
+        SiteChange(site=site, name=site, version=0, state="", position=start, events=tuple(events))
+        for site, events in by_site.items()
     ]
 
 
@@ -166,14 +170,14 @@ def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterR
     return done + 1
 
 
-def _closed(register: RegisterReader, journal: str) -> Iterator[tuple[Act, int]]:
-    """Give each close of an alarm that an entry of this journal opened, with that entry's position."""
+def _acts_on(register: RegisterReader, journal: str) -> Iterator[tuple[Act, int]]:
+    """Give each act on an alarm that an entry of this journal opened, with that entry's position."""
     done = register.first() - 1
     while page := register.acts(done, ACTS_PAGE):
         done = page[-1][0]
         for _, act in page:
             by, _, position = act.alarm.rpartition("-")[0].rpartition("-")
-            if act.act == "close" and by == journal and position.isdecimal():
+            if by == journal and position.isdecimal():
                 yield act, int(position)
 
 

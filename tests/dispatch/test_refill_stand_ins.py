@@ -129,3 +129,32 @@ async def test_what_retention_has_deleted_opens_nothing_that_was_closed(here: Ce
     async with here.followed():
         await here.dispatched(redis)
     assert seen(await queue.open_alarms(10)) == before
+
+
+async def test_what_made_an_alarm_more_urgent_later_did_not_do_so_where_it_begins(
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a burglary is in hand a panic opens an alarm of its own, though another one joined the burglary later."""
+    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    async with here.followed():
+        await here.take(sia("1001", "Nri1/BA001", 1))
+        await here.dispatched(redis)
+        bob = await queue.claim("Bob", 600)
+        assert bob
+        await here.take(burglary(2), sia("1001", "Nri1/PA002", 2))  # 2 elsewhere stays open, 3 opens its own
+        await here.dispatched(redis)
+        await close_next(queue, here.id(3))
+        await queue.release(bob.id, bob.fence or 0)
+        await here.take(sia("1001", "Nri1/PA003", 3))  # 4 joins the first, and makes it a panic
+        await here.dispatched(redis)
+        await close_next(queue, here.id(1))
+        await here.take(sia("1001", "Nri1/PA004", 4))
+        await here.dispatched(redis)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+        assert [(alarm[0], alarm[3]) for alarm in before] == [(here.id(5), 1), (here.id(2), 1)]
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
+    assert await redis.hget(f"{{arcgate:{here.name}}}:alarm:{here.id(3)}", "state") == b"closed"
