@@ -31,14 +31,14 @@ class Centre(Gateway):
         (home / "sites" / "bulk.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def valkeys(self) -> list[int]:
-        """The processes of Valkey servers that live in this folder."""
-        found = []
+        """The processes of Valkey servers that live in this folder; not what a server forks, to rewrite its log."""
+        parents = {}
         for process in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 command = (process / "cmdline").read_bytes() if process.name.isdigit() else b""
-                if b"valkey" in command.split(b"\0")[0] and str(self.home).encode() in command:
-                    found.append(int(process.name))
-        return found
+                if b"valkey-server" in command.split(b"\0")[0] and str(self.home).encode() in command:
+                    parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+        return [pid for pid, parent in parents.items() if parent not in parents]
 
     def logged(self, event: str) -> list[dict[str, object]]:
         """The log's lines of one kind."""
