@@ -33,7 +33,7 @@ _PLAIN: Final = re.compile(r"([NO])(?:ri([0-9]+)/?)?([A-Z]{2})([0-9]*)")
 _BLOCK: Final = re.compile(
     r"""
     A [^|]*+                                    # ASCII: to the next bar
-    | (?: [^|^]++ | \^ [^^]*+ \^ | \^ )++       # a bar between ^ and ^ is text; a ^ without its second takes no bar in
+    | (?: [^|^]++ | \^ [^^]*+ \^ | \^ )+        # a bar between ^ and ^ is text; a ^ without its second takes no bar in
     """,
     re.VERBOSE,
 )
@@ -42,7 +42,7 @@ _PIECE: Final = re.compile(
     \^ (?P<text> [^^]*+ ) \^?                                   # without its second ^, the rest of the block
     | (?P<modifier> [a-z]{2} | Da | Ti | Id | Ri | P[hit] | Ai | Lv | V[an] | Rg | Ss )
       (?P<value> (?: [^A-Za-z/^] | [A-Fa-f](?![A-Za-z])         # a lone hex letter is a digit, two letters are the next piece
-                 | [a-f](?=[A-Z]{2}) )++
+                 | [a-f](?=[A-Z]{2}) )+
                | (?= [A-Z/] ) )
     | (?P<code> [A-Z]{2} )
       (?: [ ]*+ (?=[0-9]) )?                                    # `BA 01`

@@ -52,7 +52,7 @@ _START: Final = re.compile(
     rb"|T[0-9A-Z]{3}(?:[0-9A-Z]{2})?[ 0-9A-F]{6}[ ][AFKRTU][ ]{2})"
 )
 """How a line begins."""
-_CONTENT: Final = re.compile(r"(?:[ -\]_-~]++|\^[^\x00-\x1f\x7f^]*+\^|\^)*+")
+_CONTENT: Final = re.compile(r"(?:[ -\]_-~]++|\^[^\x00-\x1f\x7f^]*+\^|\^(?![^\x00-\x1f\x7f^]*+\^))*")
 """SIA: printable signs, and between ^ and ^ also those of eight bits: text in CP1252 or UTF-8."""
 _TELIM: Final[dict[str, dict[str, Any]]] = {
     "F": {"category": Category.FAULT},

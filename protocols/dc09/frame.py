@@ -97,7 +97,7 @@ BODY: Final = re.compile(
     )
     (?=[\[_]|\Z)
     (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?
-            [^\]_]*+ (?:_(?![0-9:]{8},[0-9-]{10}\Z) [^\]_]*+)*+     # without the bracket, to the time
+            [^\]_]*+ (?:_(?![0-9:]{8},[0-9-]{10}\Z) [^\]_]*+)*      # without the bracket, to the time
        )\]?
        (?P<extended>(?:\[[^\]]*\])*)
     )?
