@@ -145,7 +145,7 @@ def test_nothing_is_left_for_later_without_an_issue() -> None:
 
 
 def test_no_expression_repeats_a_group_possessively() -> None:
-    """Python before 3.11.5 misreads it where the group can go back; Debian 12 has such a one. A class of characters is no group."""
+    """Python before 3.11.5, as Debian 12 has it, misreads it where the group can go back. A class of signs is no group."""
     assert [where for where, _ in lines_that(POSSESSIVE_GROUP) if where.startswith(ROOMS) and ".py:" in where] == []
 
 
