@@ -148,7 +148,6 @@ class Accounts:
     def __init__(self) -> None:
         self._policies: list[Policy] = []
         self._index = AccountIndex()
-        self._keyed = False
         self._placed_keys: dict[str, list[bytes]] = {}
         """By number, of the accounts that name a place."""
 
@@ -160,7 +159,6 @@ class Accounts:
         before = self._index.add(at, len(self._policies))
         if before is None:
             self._policies.append(policy)
-            self._keyed = self._keyed or bool(policy.keys)
             if policy.keys and (at.listener, at.receiver, at.line) != (None, None, None):
                 self._placed_keys.setdefault(at.number.upper(), []).extend(policy.keys)
         return before
@@ -176,7 +174,8 @@ class Accounts:
         position = self._index.find(listener, receiver, line, account)
         if position is not None:
             return self._policies[position]
-        return self._guard(listener, receiver, line, account.upper()) if self._keyed else None
+        guarded = self._placed_keys or account[:1] == "0"  # else nobody else can be meant: strangers' frames come often
+        return self._guard(listener, receiver, line, account.upper()) if guarded else None
 
     def _guard(self, listener: str, receiver: str | None, line: str | None, number: str) -> Policy | None:
         """Give the keys of whoever may be meant by a number that was not found; None where there is none."""
