@@ -44,6 +44,13 @@ class Centre(Gateway):
         """The log's lines of one kind."""
         return [json.loads(text) for text in self.log.read_text().splitlines() if f'"event":"{event}"' in text]
 
+    async def says(self, event: str, times: int = 1, s_max: float = 10) -> list[dict[str, object]]:
+        """Wait until the log has that many lines of one kind, and give them: a line is written some time after what it tells."""
+        async with asyncio.timeout(s_max):
+            while len(lines := self.logged(event)) < times:  # noqa: ASYNC110 - a file tells nothing
+                await asyncio.sleep(0.02)
+        return lines
+
     async def settled(self) -> None:
         """Wait until dispatch has the whole journal."""
         head = self.entries()[-1].position

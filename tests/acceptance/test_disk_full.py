@@ -44,9 +44,7 @@ async def fails_and_recovers(centre: Centre, said: str, recover: Callable[[], Aw
     panels = Panels(8, 8)
     address = await centre.address()
     load = asyncio.create_task(panels.report(address))
-    async with asyncio.timeout(20):
-        while not centre.logged(said):  # noqa: ASYNC110 - a file tells nothing
-            await asyncio.sleep(0.02)
+    await centre.says(said, s_max=20)
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     answered = 0
@@ -206,14 +204,12 @@ async def below_the_limit(centre: Centre) -> None:
     with pytest.raises(asyncio.IncompleteReadError):
         await asyncio.wait_for(reader.readuntil(b"\r"), 5)
     writer.close()
-    assert centre.logged("journal_full")
+    await centre.says("journal_full")
 
 
 async def room_again(centre: Centre, make_room: Callable[[], None]) -> None:
     make_room()
-    async with asyncio.timeout(10):
-        while not centre.logged("journal_taking_again"):  # noqa: ASYNC110 - a file tells nothing
-            await asyncio.sleep(0.05)
+    await centre.says("journal_taking_again")
 
 
 async def test_the_journal_s_file_cannot_be_written_any_further(centre: Centre) -> None:

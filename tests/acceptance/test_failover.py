@@ -44,9 +44,7 @@ class Pair:
         """Give its name to the replica; return when dispatch has brought it up."""
         self._name.unlink()
         self._name.symlink_to(self.replica.socket)
-        async with asyncio.timeout(20):
-            while len(self.centre.logged("dispatching")) < 2:  # noqa: ASYNC110 - a file tells nothing
-                await asyncio.sleep(0.02)
+        await self.centre.says("dispatching", 2, s_max=20)
         await self.centre.settled()
 
     def stop(self) -> None:

@@ -32,7 +32,7 @@ async def test_kill_9_of_the_embedded_valkey(centre: Centre) -> None:
     await load
     await centre.settled()
     await centre.check(panels)
-    assert len(centre.logged("valkey_exited")) == 2
+    assert len(await centre.says("valkey_exited", 2)) == 2
     print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201 - measured: pytest -s shows it
 
 
@@ -58,7 +58,7 @@ async def test_an_external_valkey_is_away_for_seconds(tmp_path: Path, *, frozen:
         assert panels.acked_between(away_at + 0.1, back_at) > 100
         await centre.settled()
         await centre.check(panels)
-        assert centre.logged("queue_away")
+        assert await centre.says("queue_away")
         assert centre.stop() == 0
         print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201 - measured: pytest -s shows it
     finally:
@@ -81,7 +81,7 @@ async def test_a_valkey_that_would_drop_alarms_ends_no_receiver_and_is_used_once
         panels.stop()
         await load
         assert len(panels.acked) > 4
-        (line,) = {line["error"] for line in centre.logged("queue_away")}
+        (line,) = {line["error"] for line in await centre.says("queue_away")}
         assert "Set maxmemory-policy noeviction" in str(line)
         (told,) = centre.told("status")
         assert (told["redis"]["reachable"], told["dispatch"]["redis"]["away"]) == (True, line)
