@@ -39,7 +39,7 @@ class Panel(asyncio.DatagramProtocol):
         while self.going:
             self.sent += 1
             sequence = self.sent % 9999 + 1
-            frame = build(sia(account, f"Nid{self.sent}/BA{self.number}", sequence))
+            self.frame = frame = build(sia(account, f"Nid{self.sent}/BA{self.number}", sequence))
             self.reply: asyncio.Future[bytes] = loop.create_future()
             while self.going and not self.reply.done():
                 transport, _ = await loop.create_datagram_endpoint(lambda: self, remote_addr=("127.0.0.1", port[0]))
@@ -51,7 +51,8 @@ class Panel(asyncio.DatagramProtocol):
                 self.acknowledged.append(frame)
 
     def datagram_received(self, data: bytes, _sender: object) -> None:
-        if not self.reply.done():
+        # While the receiver is dead, a panel may be given its port, and hears itself
+        if data != self.frame and not self.reply.done():
             self.reply.set_result(data)
 
 
