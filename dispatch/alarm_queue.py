@@ -10,6 +10,7 @@ After such a fault the follower calls `cursor` again and goes on from there: the
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -158,6 +159,7 @@ class AlarmQueue:
 
     def __init__(self, redis: Redis, centre: str) -> None:
         self._send: Callable[..., Awaitable[Any]] = redis.execute_command
+        self._pipeline = redis.pipeline
         self._p = f"{{arcgate:{centre}}}"
         self._server = Server(self._send)
         self._cursors: dict[str, int] = {}
@@ -238,6 +240,11 @@ class AlarmQueue:
             self._cursors[journal] = max(after, position)
         return result
 
+    async def note_ghosts(self, opened_at: Mapping[str, int]) -> None:
+        """Have alarms of ghosts counted that are not put again; their ids, and when they were opened, ms since 1970."""
+        if opened_at:
+            await self._send("ZADD", f"{self._p}:ghosts", *chain.from_iterable((at, alarm) for alarm, at in opened_at.items()))
+
     async def replay(self, register: str, position: int, acts: Sequence[ReplayedAct], digest: str = "") -> int:
         """
         Do again what the register holds up to `position`; returns how many acts changed anything. Twice is as once.
@@ -297,6 +304,14 @@ class AlarmQueue:
         """Read one alarm, open or closed within the last day; else None."""
         fields: Mapping[bytes, bytes] = await self._send("HGETALL", f"{self._p}:alarm:{alarm_id}")
         return _alarm(fields) if fields else None
+
+    async def sites_of(self, alarm_ids: Sequence[str]) -> dict[str, str]:
+        """Read of which sites these alarms are; one that is not here has none."""
+        async with self._pipeline(transaction=False) as pipeline:
+            for alarm_id in alarm_ids:
+                pipeline.hget(f"{self._p}:alarm:{alarm_id}", "site")
+            sites = await pipeline.execute()
+        return {alarm_id: _text(site) for alarm_id, site in zip(alarm_ids, sites, strict=True) if site is not None}
 
     async def events(self, alarm_id: str, start: int, stop: int) -> list[dict[str, Any]]:
         """Read an alarm's events, in the order of joining: `start` to `stop`, both included; 0 is the first, -1 the last."""

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +24,10 @@ from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, Put
 from dispatch.copier import Copier
 from dispatch.engine import decide
 from dispatch.own_site import OWN
-from dispatch.refill import Refill, check_history, start_at
+from dispatch.refill import BySite, Refill, check_history, start_at
 from dispatch.register import Register, RegisterReader
 from dispatch.server import QueueRefused
-from dispatch.sites import GHOST, Site, Sites, ghost
+from dispatch.sites import GHOST, Sites, ghost
 from protocols import codes
 from receiver.journal import Entry, JournalError, JournalReader
 from receiver.log import LineWriter, lines
@@ -59,7 +58,6 @@ class _Known(msgspec.Struct):
     state: states.SiteState = states.SiteState()
 
 
-_BySite = dict[str, tuple[Site, list[Entry]]]
 _Decided = dict[str, tuple[SiteChange, _Known]]
 """By site: what is to be committed, and what Redis will hold then."""
 
@@ -149,7 +147,7 @@ class Follower:
             if (found := acts.digest(known_to)) and found.hex() != known:
                 told = {"register": acts.id, "position": known_to, "known": known, "found": found.hex()}
                 self._log.critical("register_altered", **told, todo="see `arcgate register verify`; acts are still copied to it")
-            refill, begun = Refill(self._queue, reader, acts, partial(self._apply_to, reader), self._log), time.monotonic()
+            refill, begun = Refill(self._queue, reader, acts, self, self._log), time.monotonic()
             await refill.begin(done)
             if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
                 self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
@@ -163,16 +161,6 @@ class Follower:
                 self._log.warning("refilled", journal=reader.id, **told, **rate)
         finally:
             acts.close()
-
-    async def _apply_to(self, reader: JournalReader, position: int) -> int:
-        """Have all entries up to a position put, one batch after the other; returns the cursor."""
-        while self.cursor < position:
-            entries = await asyncio.to_thread(reader.read, self.cursor, min(BATCH_ENTRIES_MAX, position - self.cursor))
-            if not entries:
-                break
-            sites = self._by_site(entries)
-            await self._commit(reader.id, entries[-1], sites, await self._decide_all(reader.id, sites, {}))
-        return self.cursor
 
     @property
     def lag(self) -> int:
@@ -248,21 +236,38 @@ class Follower:
                 await self._queue.put(reader.id, self.cursor, [])  # refused as BEHIND where the server has lost what it had
                 return
 
-    async def _commit(self, journal: str, last: Entry, sites: _BySite, decided: _Decided) -> bool:
-        """Commit a batch up to `last`; sites whose state was another one are decided again. Says whether there was none."""
+    async def read_on(self, until: int) -> tuple[Entry | None, BySite]:
+        """See `Applies`."""
+        assert self._reader
+        wanted = min(BATCH_ENTRIES_MAX, until - self.cursor)
+        entries = await asyncio.to_thread(self._reader.read, self.cursor, wanted) if wanted > 0 else []
+        return entries[-1] if entries else None, self._by_site(entries)
+
+    async def apply(self, sites: BySite, last: Entry | None) -> None:
+        """See `Applies`."""
+        decided = await self._decide_all(self.journal, sites, {})
+        await self._commit(self.journal, last, sites, decided)
+
+    async def _commit(self, journal: str, last: Entry | None, sites: BySite, decided: _Decided) -> bool:
+        """
+        Commit a batch up to `last`, or a part of one; sites whose state was another one are decided again.
+
+        Says whether there was none.
+        """
+        position, digest = (last.position, last.digest) if last else (self.cursor, "")
         foreseen = True
         while True:
-            result = await self._queue.put(journal, last.position, [change for change, _ in decided.values()], last.digest)
+            result = await self._queue.put(journal, position, [change for change, _ in decided.values()], digest)
             self._learn(result, decided)
             self._say_placed(result.placed, decided)
             if not result.moved:
-                self.cursor = last.position
+                self.cursor = position
                 return foreseen
             foreseen = False
             decided = await self._decide_all(journal, {now.site: sites[now.site] for now in result.moved}, {})
 
-    def _by_site(self, entries: Iterable[Entry]) -> _BySite:
-        sites: _BySite = {}
+    def _by_site(self, entries: Iterable[Entry]) -> BySite:
+        sites: BySite = {}
         for entry in entries:
             report = entry.report
             if not report.events:
@@ -275,7 +280,7 @@ class Follower:
             sites.setdefault(site.id, (site, []))[1].append(entry)
         return sites
 
-    async def _decide_all(self, journal: str, sites: _BySite, ahead: Mapping[str, _Known]) -> _Decided:
+    async def _decide_all(self, journal: str, sites: BySite, ahead: Mapping[str, _Known]) -> _Decided:
         """Decide each site's entries on what Redis holds of it, or will hold once what is on its way is committed (`ahead`)."""
         decided: _Decided = {}
         for site, entries in sites.values():

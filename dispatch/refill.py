@@ -4,27 +4,29 @@ Bring an empty or older Redis up: reports and acts are done again, in the order 
     what was open where it begins -> journal entries from the oldest open alarm on, and between them each act of the register
     at the cursor at which it was done
 
-What is done twice is as done once, so whatever interrupts this, it begins again. Consoles may work meanwhile: what they see is
-what stood in the queue at that point of its history.
+Sites do not depend on each other, so it is each site's order that is kept: many sites' entries are put at once, then their acts
+done at once. What is done twice is as done once, so whatever interrupts this, it begins again. Consoles may work meanwhile: what
+they see is what stood in the queue at that point of its history.
 """
 
 import asyncio
 import time
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from dispatch.alarm import Action, Priority
 from dispatch.alarm_queue import AlarmQueue, PutEvent, ReplayedAct, SiteChange
 from dispatch.register import NO_ID, Act, RegisterReader
+from dispatch.sites import GHOST, GHOSTS, Site
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.delivered import Delivered
-from receiver.journal import JournalReader
+from receiver.journal import Entry, JournalReader
 
 ACTS_PAGE: Final = 1000
 STAND_INS_A_PUT: Final = 256
@@ -33,8 +35,24 @@ BACK_MAX: Final = 100_000
 EARLIER: Final = "(earlier)"
 """The account of an alarm that stands for one whose entries are not put again. No account of a file can have this number."""
 _CATEGORIES: Final = frozenset(map(str, Category))
+GHOSTS_MS: Final = 60_000
+"""For so long a ghost's alarm counts there: as in `lua/library.lua`."""
 SAY_S: Final = 2.0
 """How often it says how far it is."""
+
+
+BySite = dict[str, tuple[Site, list[Entry]]]
+"""Entries by the id of the site whose they are."""
+
+
+class Applies(Protocol):
+    """Who puts a journal's entries into the queue, as the follower does."""
+
+    async def read_on(self, until: int) -> tuple[Entry | None, BySite]:
+        """Give the next entries behind the cursor, up to a position but no more than a batch; the last, and of what sites."""
+
+    async def apply(self, sites: BySite, last: Entry | None) -> None:
+        """Put entries; the cursor moves to `last`, with None it stays: what was put is not put again for all that."""
 
 
 class WrongJournal(Exception):  # noqa: N818 - it says what happened
@@ -136,6 +154,17 @@ def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> li
     ]
 
 
+def ghosts_before(start: int, reader: JournalReader, register: RegisterReader) -> dict[str, int]:
+    """Return the last ghosts' alarms that were opened up to `start`, and when, ms: they count for what is shown one by one."""
+    opened_at = {
+        act.alarm: min(act.opened_at, act.at_ms)
+        for act, opened in _acts_on(register, reader.id)
+        if opened <= start and act.site.startswith(GHOST)
+    }
+    newest = max(opened_at.values(), default=0)
+    return {alarm: at for alarm, at in opened_at.items() if at > newest - GHOSTS_MS}
+
+
 def _stand_in(act: Act) -> PutEvent:
     category = Category(act.category) if act.category in _CATEGORIES else Category.UNKNOWN
     event = Event(
@@ -176,35 +205,69 @@ def _acts_on(register: RegisterReader, journal: str) -> Iterator[tuple[Act, int]
     while page := register.acts(done, ACTS_PAGE):
         done = page[-1][0]
         for _, act in page:
-            by, _, position = act.alarm.rpartition("-")[0].rpartition("-")
-            if by == journal and position.isdecimal():
-                yield act, int(position)
+            if opened := _opened(act, journal):
+                yield act, opened
+
+
+def _opened(act: Act, journal: str) -> int:
+    """Give the position of the journal's entry that opened the act's alarm; 0 where it was none of this journal's."""
+    by, _, position = act.alarm.rpartition("-")[0].rpartition("-")
+    return int(position) if by == journal and position.isdecimal() else 0
 
 
 def _cursor(act: Act, journal: str) -> int:
     return act.cursors.get(journal, 0)
 
 
+def rounds(
+    sites: BySite, acts: Sequence[Act], at: Callable[[Act], int], site_of: Callable[[Act], str]
+) -> list[tuple[BySite, list[Act]]]:
+    """
+    Split a batch into rounds, of each of which the entries can be put at once, and then the acts done at once.
+
+    Of each site, every act comes behind the entries up to `at(act)`, and before those behind it. acts: in the order of `at`.
+    All ghosts count as one site, for they have a limit together.
+    """
+    ends = dict[str, list[int]]()
+    for act in acts:
+        of_site = ends.setdefault(_together(site_of(act)), [])
+        if not of_site or of_site[-1] < at(act):
+            of_site.append(at(act))
+    made = dict[int, tuple[BySite, list[Act]]]()
+    for name, (site, entries) in sites.items():
+        of_site = ends.get(_together(name), [])
+        for entry in entries:
+            part, _ = made.setdefault(bisect_left(of_site, entry.position), ({}, []))
+            part.setdefault(name, (site, []))[1].append(entry)
+    for act in acts:
+        made.setdefault(bisect_left(ends[_together(site_of(act))], at(act)), ({}, []))[1].append(act)
+    return [made[number] for number in sorted(made)]
+
+
+def _together(site: str) -> str:
+    return GHOSTS if site.startswith(GHOST) else site
+
+
 class Refill:
-    """One bringing up. apply(position): have the journal's entries up to there put into the queue; returns the cursor then."""
+    """One bringing up."""
 
     def __init__(
         self,
         queue: AlarmQueue,
         reader: JournalReader,
         register: RegisterReader,
-        apply: Callable[[int], Awaitable[int]],
+        follower: Applies,
         log: Any,  # noqa: ANN401 - a structlog logger
     ) -> None:
-        self._queue, self._reader, self._register, self._apply, self._log = queue, reader, register, apply, log
+        self._queue, self._reader, self._register, self._follower, self._log = queue, reader, register, follower, log
         self._said_at = time.monotonic()
 
     async def run(self, done: int) -> int:
         """
         Do again all acts of the register behind position `done` that Redis does not have; returns how many there were.
 
-        Before each, the journal's entries up to where the alarm's site was when it was done: sites do not depend on each other,
-        so this is the order in which it was. What comes behind the last act is not applied.
+        Before each, the journal's entries up to where the alarm's site was when it was done. What comes behind the last act is
+        not applied.
         """
         head = self._register.head()
         lost = list[Act]()
@@ -216,12 +279,11 @@ class Refill:
         lost.sort(key=self._cursor_of)
         redone = 0
         while redone < len(lost):
-            cursor = await self._apply(self._cursor_of(lost[redone]))
-            count = bisect_right(lost, cursor, redone, key=self._cursor_of) - redone or 1
-            now = lost[redone : redone + min(count, ACTS_PAGE)]
-            await self._queue.replay(self._register.id, done, [_replayed(act) for act in now])
-            redone += len(now)
-            self._say(cursor, redone, len(lost))
+            last, sites = await self._follower.read_on(self._cursor_of(lost[-1]))
+            upto = bisect_right(lost, last.position, redone, key=self._cursor_of) if last else len(lost)
+            await self._again(last, sites, lost[redone:upto], done)
+            redone = upto
+            self._say(last.position if last else self._reader.head(), redone, len(lost))
         digest = self._register.digest(reached)
         await self._queue.replay(self._register.id, reached, [], digest.hex() if digest else "")
         return len(lost)
@@ -231,6 +293,7 @@ class Refill:
         changes = await asyncio.to_thread(stand_ins, start, self._reader, self._register)
         for first in range(0, len(changes), STAND_INS_A_PUT):
             await self._queue.put(self._reader.id, 0, changes[first : first + STAND_INS_A_PUT])  # no cursor moves
+        await self._queue.note_ghosts(await asyncio.to_thread(ghosts_before, start, self._reader, self._register))
         digest = self._reader.digest(start)
         await self._queue.put(self._reader.id, start, [], digest.hex() if digest else "")
 
@@ -247,6 +310,24 @@ class Refill:
             if done >= head or not (page := self._register.acts(done, ACTS_PAGE)):
                 return
             done = page[-1][0]
+
+    async def _again(self, last: Entry | None, sites: BySite, acts: Sequence[Act], done: int) -> None:
+        """Put a batch of entries, and do its acts again, as they came."""
+        start = min((entries[0].position for _, entries in sites.values()), default=self._reader.head() + 1) - 1
+        opening = {entry.position: name for name, (_, entries) in sites.items() for entry in entries}
+        # An alarm is of the site that had its account when it was opened here: which one has it may have changed since the act
+        here = await self._queue.sites_of([act.alarm for act in acts])
+
+        def site_of(act: Act) -> str:
+            return here.get(act.alarm) or opening.get(_opened(act, self._reader.id)) or act.site
+
+        for part, now in rounds(sites, acts, lambda act: max(self._cursor_of(act), start), site_of):
+            if part:
+                await self._follower.apply(part, None)
+            for first in range(0, len(now), ACTS_PAGE):
+                await self._queue.replay(self._register.id, done, [_replayed(act) for act in now[first : first + ACTS_PAGE]])
+        if last:
+            await self._follower.apply({}, last)
 
     def _cursor_of(self, act: Act) -> int:
         return _cursor(act, self._reader.id)

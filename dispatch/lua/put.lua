@@ -10,7 +10,8 @@
 --   digest     that of the journal's entry at `position`, hexadecimal: it goes to p:heads where the cursor moves; empty or left out: none
 --
 -- Replies msgpack: {moved = [{site, version, state, at}, ...], placed = [[event id, alarm id, what, the alarm's priority], ...]}
---   moved      the changes left out: what their sites hold now (at = the last position of this journal); decide again on that
+--   moved      the changes left out: what their sites hold now (at = the last position of this journal); decide again on that. With one
+--              ghost all are left out
 --   what       opened; joined; raised (joined, and made the alarm more urgent); repeated (a retransmission, counted);
 --              logged (no alarm: nothing was open to join; alarm id = "")
 -- An event that an open alarm holds already is not put twice, and is not in `placed`.
@@ -94,6 +95,7 @@ local function open_alarm(p, site, name, ghost, event)
   if opened then redis.call('ZADD', opened, position, id) end
   local ids = redis.call('HGET', p .. ':site:' .. site, 'open')
   redis.call('HSET', p .. ':site:' .. site, 'open', ids and ids .. ' ' .. id or id)
+  if ghost then keep_ghost(p .. ':site:' .. site) end
   return { id = id, key = key, seen = seen, claimed = false, life = event[LIFE], priority = event[PRIORITY], opened_at = event[AT],
     category = event[CATEGORY] }
 end
@@ -156,21 +158,50 @@ local function place(p, change, open, flood, event)
   return alarm, what
 end
 
--- Applies one site's change, adding to `placed`; or returns what the site holds now, where it is not what was decided on.
-local function apply(p, journal, change, placed)
+-- Places an event, and tells in `placed` what was done.
+local function place_and_tell(p, change, open, flood, event, placed)
+  local alarm, what = place(p, change, open, flood, event)
+  if what then placed[#placed + 1] = { event[ID], alarm and alarm.id or '', what, alarm and alarm.priority or event[PRIORITY] } end
+end
+
+-- Places the events of all ghosts in the order in which they came: they have a limit together, so what opens an alarm of its own, and what
+-- joins the flood's, would else follow from what happened to be in one batch.
+local function place_strangers(p, strangers, placed)
+  if #strangers == 0 then return end
+  table.sort(strangers, function(a, b) return a.position < b.position or (a.position == b.position and a.number < b.number) end)
+  local flood = open_alarms(p, redis.call('HGET', p .. ':site:' .. GHOSTS, 'open'))
+  for _, one in ipairs(strangers) do
+    place_and_tell(p, one.change, one.open, flood, one.event, placed)
+  end
+end
+
+-- Whether all ghosts hold what was decided on: if one has to be decided again, all wait for it, so that they are placed in order.
+local function ghosts_fit(p, changes)
+  for _, change in ipairs(changes) do
+    if change[GHOST] and tonumber(redis.call('HGET', p .. ':site:' .. change[SITE], 'version') or 0) ~= change[VERSION] then return false end
+  end
+  return true
+end
+
+-- Applies one site's change, adding to `placed`, or to `strangers` what is to be placed with all of those; or returns what the site holds
+-- now, where it is not what was decided on, or `wait`.
+local function apply(p, journal, change, wait, placed, strangers)
   local key, at = p .. ':site:' .. change[SITE], 'at:' .. journal
   local site = redis.call('HMGET', key, 'version', 'open')
   local version = tonumber(site[1] or 0)
-  if version ~= change[VERSION] then
+  if wait or version ~= change[VERSION] then
     local now = redis.call('HMGET', key, 'state', at)
     return { site = change[SITE], version = version, state = now[1] or '', at = tonumber(now[2] or 0) }
   end
   if #change[EVENTS] > 0 then
     local open = open_alarms(p, site[2])
-    local flood = change[GHOST] and open_alarms(p, redis.call('HGET', p .. ':site:' .. GHOSTS, 'open')) or {}
     for _, event in ipairs(change[EVENTS]) do
-      local alarm, what = place(p, change, open, flood, event)
-      if what then placed[#placed + 1] = { event[ID], alarm and alarm.id or '', what, alarm and alarm.priority or event[PRIORITY] } end
+      if change[GHOST] then
+        local _, came_at = opened_by(p, event[ID])
+        strangers[#strangers + 1] = { change = change, open = open, event = event, position = tonumber(came_at) or 0, number = #strangers }
+      else
+        place_and_tell(p, change, open, {}, event, placed)
+      end
     end
   end
   redis.call('HSET', key, 'version', version + 1, 'state', change[STATE], at, change[POSITION])
@@ -186,10 +217,12 @@ redis.register_function('arcgate_v1_put', function(keys, args)
   local now = clock()
   sweep(p, now)
   redis.call('ZADD', p .. ':awaited', 'XX', now + AWAITED_MS, journal) -- it goes on
-  local moved, placed = {}, {}
-  for _, change in ipairs(cmsgpack.unpack(args[3])) do
-    moved[#moved + 1] = apply(p, journal, change, placed)
+  local changes, moved, placed, strangers = cmsgpack.unpack(args[3]), {}, {}, {}
+  local fit = ghosts_fit(p, changes)
+  for _, change in ipairs(changes) do
+    moved[#moved + 1] = apply(p, journal, change, change[GHOST] and not fit, placed, strangers)
   end
+  place_strangers(p, strangers, placed)
   if #moved == 0 then move_on(p, journal, cursor, position, digest) end
   return cmsgpack.pack({ moved = moved, placed = placed })
 end)
