@@ -185,9 +185,9 @@ def _not_written(receiver: dict[str, Any]) -> str:
 
 def _redis(told: dict[str, Any]) -> str:
     """Say whether it can be reached from here, and why dispatch does not use it all the same."""
-    if told["redis"]["error"]:
-        return str(told["redis"]["error"])
     seen = (told["dispatch"] or {}).get("redis", {"away": None, "bringing_up_s": None})
+    if told["redis"]["error"]:
+        return str(told["redis"]["error"]) + (f" Dispatch says: {seen['away']}" if seen["away"] else "")
     refused = f", but DISPATCH DOES NOT USE IT: {seen['away']}" if seen["away"] else ""
     refill = (
         "" if seen["bringing_up_s"] is None else f", being refilled for {seen['bringing_up_s']:,.0f} s: new reports wait behind"

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from dispatch import own_site
 from dispatch.alarm_queue import EMBEDDED, AlarmQueue, AlarmRefused, connect, end
-from dispatch.embedded import EmbeddedValkey
+from dispatch.embedded import EmbeddedRefused, EmbeddedValkey
 from dispatch.follow import Follower
 from dispatch.refill import WrongJournal
 from dispatch.register import Register
@@ -33,6 +33,8 @@ TICK_S: Final = 1.0
 AWAY_SAID_S_MAX: Final = 60.0
 AGAIN_S: Final = 1.0
 """After a fault that nobody thought of."""
+EMBEDDED_AGAIN_S: Final = 5.0
+"""How often an embedded server that was refused is tried again."""
 
 log = structlog.get_logger()
 
@@ -41,9 +43,9 @@ class Dispatcher:
     """The running half that decides and queues."""
 
     def __init__(self, config: Config, sites: Sites, logged: LineWriter, *, alone: bool = True) -> None:
-        """Nothing is opened yet. alone: no receiver is in this process, which may end where Redis must not be used."""
+        """Nothing is opened yet. alone: no receiver is in this process, which may end where there is no Redis to be used."""
         self._config, self._sites, self._lines = config, sites, logged
-        self._waited_for: tuple[type[Exception], ...] = (RedisError, OSError) if alone else (RedisError, OSError, QueueRefused)
+        self._waited_for = (RedisError, OSError) if alone else (RedisError, OSError, QueueRefused, EmbeddedRefused)
         self._since = time.time()
         self._tasks: list[asyncio.Task[None]] = []
         self._embedded = EmbeddedValkey(config.state_dir, _say_exit) if config.redis.url == EMBEDDED else None
@@ -51,14 +53,16 @@ class Dispatcher:
         self._queue = AlarmQueue(self._redis, config.redis.centre)
         self._priorities: dict[str, int] = {}
         self._disk_low = False
+        self._refused: str | None = None
+        """Why there is no embedded server."""
         self._stopped: str | None = None
         """Why nothing is dispatched until a restart."""
 
     async def start(self) -> None:
         """
-        Begin. A Redis that does not answer is waited for, and beside a receiver one that must not be used too.
+        Begin. A Redis that does not answer is waited for, and beside a receiver one that must not, or cannot, be used too.
 
-        Raises EmbeddedRefused, and alone QueueRefused; what was started is stopped again.
+        Alone it raises EmbeddedRefused and QueueRefused; what was started is stopped again.
         """
         self._register = await asyncio.to_thread(Register, self._config.state_dir, self._config, self._config.digest_secret)
         self._follower = Follower(
@@ -70,13 +74,14 @@ class Dispatcher:
                 await self._embedded.start()
             await self._queue.load()
         except self._waited_for as error:
+            self._refused = str(error) if isinstance(error, EmbeddedRefused) else None
             log.critical("queue_away", error=str(error), effect="reports are kept and acknowledged, but wait")
         except BaseException:
             await self._close()
             raise
         self._status = StatusSocket(self._config.state_dir / "dispatch.sock", self.snapshot)
         await self._status.open()
-        for work in (self._follow, self._tick, self._upkeep.run):
+        for work in (self._embed, self._follow, self._tick, self._upkeep.run):
             self._tasks.append(asyncio.create_task(self._keep(work)))
         log.info("dispatcher_started", sites=len(self._sites), centre=self._config.redis.centre)
 
@@ -105,7 +110,7 @@ class Dispatcher:
             "stopped": self._stopped,
             "redis": {
                 "embedded": self._embedded is not None,
-                "away": self._follower.away,
+                "away": self._refused or self._follower.away,
                 "bringing_up_s": self._follower.bringing_up_s,
             },
             "not_copied": self._follower.not_copied,
@@ -121,6 +126,16 @@ class Dispatcher:
             except Exception:
                 log.critical("dispatch_failed", work=work.__name__, exc_info=True, again_s=AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
+
+    async def _embed(self) -> None:
+        """Try an embedded server that was refused again until it runs: whoever mends it need not stop the receiver."""
+        while self._embedded and self._refused:
+            await asyncio.sleep(EMBEDDED_AGAIN_S)
+            try:
+                await self._embedded.start()
+                self._refused = None
+            except EmbeddedRefused as error:
+                self._refused = str(error)
 
     async def _follow(self) -> None:
         """Follow the journal, through everything but a journal that does not belong to it."""
@@ -142,7 +157,7 @@ class Dispatcher:
                 self._priorities = {priority.name.lower(): count for priority, count in (await self._queue.counts()).items()}
             except (RedisError, OSError, AlarmRefused) as error:
                 fault = str(error) or type(error).__name__
-            why = self._stopped or self._follower.away or fault
+            why = self._stopped or self._refused or self._follower.away or fault
             now, up_s = time.monotonic(), self._follower.bringing_up_s
             if why:
                 since = since or now

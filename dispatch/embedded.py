@@ -2,8 +2,8 @@
 The queue's server where none is given: a private Valkey that lives in `state_dir` and dies with this process.
 
 It listens on a unix socket alone, writes each command to disk before it answers, and drops no key. When it exits it is
-started again; when it hangs it is killed first. On Linux it dies with its parent even after kill -9; elsewhere the folder's
-lock keeps a second one out.
+started again; when it hangs it is killed first; when it cannot read its data back it begins empty, for it can be filled again.
+On Linux it dies with its parent even after kill -9; elsewhere the folder's lock keeps a second one out.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -41,6 +42,16 @@ LOOK_S: Final = 3.0
 """How often a server that runs is asked whether it answers, and how long it has for that."""
 SILENT_MAX: Final = 3
 """So many times it may give no answer, one after the other; then it hangs, and is killed."""
+READY: Final = b"Ready to accept connections"
+DAMAGED: Final = (
+    b"Bad file format reading",
+    b"Internal error in RDB reading",
+    b"AOF MANIFEST FILE ERROR",
+    b"length. stat: No such file",
+    b"Guru Meditation",  # it fell over them
+)
+"""What it says of data that it cannot read back: after a power cut a file may end in zeros, or be there without another."""
+LOG_BYTES_READ: Final = 1024 * 1024
 PR_SET_PDEATHSIG: Final = 1
 
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -84,6 +95,9 @@ class EmbeddedValkey:
         self._socket = socket_path(state_dir)
         self._on_exit = on_exit
         self._binary = ""
+        self._log = self._folder / "valkey.log"
+        self._logged = 0
+        """The log's size when the server was started last."""
         self._lock: int | None = None
         self._child: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -113,7 +127,13 @@ class EmbeddedValkey:
         self._lock = await self._take_lock()
         try:
             self._child = await self._spawn()
-            await self._wait_for_answer(self._child)
+            try:
+                await self._wait_for_answer(self._child)
+            except EmbeddedRefused:
+                if not self._set_damaged_aside():
+                    raise
+                self._child = await self._spawn()
+                await self._wait_for_answer(self._child)
         except BaseException:
             await self.stop()
             raise
@@ -161,12 +181,13 @@ class EmbeddedValkey:
                 return lock
 
     async def _spawn(self) -> asyncio.subprocess.Process:
+        self._logged = self._log.stat().st_size if self._log.exists() else 0
         settings = {
             "port": "0",
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
             "dir": str(self._folder),
-            "logfile": str(self._folder / "valkey.log"),
+            "logfile": str(self._log),
             "appendonly": "yes",
             "appendfsync": "always",
             "aof-load-truncated": "yes",
@@ -193,7 +214,24 @@ class EmbeddedValkey:
                         return
                 except RedisError:  # not listening yet, or reading its data back
                     await asyncio.sleep(PING_S)
-        raise EmbeddedRefused(f"valkey-server exited with code {child.returncode}: see {self._folder / 'valkey.log'}")
+        raise EmbeddedRefused(f"valkey-server exited with code {child.returncode}: see {self._log}")
+
+    def _set_damaged_aside(self) -> bool:
+        """Where the server that has exited could not read its data back, have the next one begin empty; says whether."""
+        try:
+            with self._log.open("rb") as log_file:
+                log_file.seek(self._logged)
+                said, ready, _ = log_file.read(LOG_BYTES_READ).partition(READY)
+            causes = [line.decode(errors="replace") for line in said.splitlines() if any(words in line for words in DAMAGED)]
+            if ready or not causes:
+                return False
+            shutil.rmtree(self._folder / "damaged", ignore_errors=True)
+            kept = (self._folder / "appendonlydir").rename(self._folder / "damaged")
+        except OSError:
+            return False
+        effect = "it begins empty, and is filled from what is on disk"
+        log.critical("valkey_damaged", error=causes[0], kept=str(kept), effect=effect)
+        return True
 
     async def _supervise(self, child: asyncio.subprocess.Process) -> None:
         restart_s = RESTART_S_FIRST
@@ -202,6 +240,7 @@ class EmbeddedValkey:
             code = await self._end_of(child)
             if time.monotonic() - started > RESTART_S_MAX:  # it had recovered
                 restart_s = RESTART_S_FIRST
+            self._set_damaged_aside()
             self._on_exit(code, restart_s)
             await asyncio.sleep(restart_s)
             restart_s = min(restart_s * 2, RESTART_S_MAX)

@@ -11,6 +11,7 @@ import pytest
 from dispatch.alarm_queue import connect
 from tests.acceptance.conftest import Centre
 from tests.acceptance.panels import Panels, longest_gap_ms
+from tests.conftest import sia
 from tests.valkey import Valkey
 
 
@@ -34,6 +35,56 @@ async def test_kill_9_of_the_embedded_valkey(centre: Centre) -> None:
     await centre.check(panels)
     assert len(await centre.says("valkey_exited", 2)) == 2
     print(f"longest gap between ACKs {longest_gap_ms(at for at, _ in panels.acked):.1f} ms")  # noqa: T201 - measured: pytest -s shows it
+
+
+async def test_an_embedded_valkey_whose_data_is_damaged_is_filled_again(centre: Centre) -> None:
+    """A file that ends in zeros, as after a power cut, would be the end of every start."""
+    centre.start()
+    await centre.send(*(sia(str(1000 + n), "Nri1/BA1") for n in range(4)))
+    for _ in range(2):
+        (alarm,) = centre.told("alarms", "claim", "--operator", "anna")
+    centre.told("alarms", "close", alarm["id"], "--fence", alarm["fence"], "--seen", "1", "--outcome", "real")
+    while len(centre.told("register", "list")) < 3:
+        pass  # dispatch copies them by itself
+    before = centre.told("alarms", "list")
+    assert [(one["site"], one["state"]) for one in before] == [
+        ("site 0", "claimed"),
+        ("site 2", "waiting"),
+        ("site 3", "waiting"),
+    ]
+    centre.stop(signal.SIGKILL)
+    (path,) = (centre.state_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with path.open("ab") as data:
+        data.write(bytes(5000))
+    centre.start()
+    await centre.settled()
+    after = centre.told("alarms", "list")
+    assert [one | {"lease_until": 0} for one in after] == [one | {"lease_until": 0} for one in before]
+    (line,) = await centre.says("valkey_damaged")
+    assert str(line["kept"]).endswith("/valkey/damaged")
+    assert await centre.says("refilled")
+
+
+async def test_an_embedded_valkey_that_cannot_run_ends_no_receiver(centre: Centre) -> None:
+    """Nor has anybody to stop it afterwards."""
+    centre.state_dir.mkdir()
+    (centre.state_dir / "valkey").touch()
+    done = centre.arcgate("dispatch")
+    assert done.returncode == 2
+    assert "state_dir: " in done.stderr
+    assert "the embedded server writes here" in done.stderr
+    centre.start()
+    panels = Panels(4, 3)
+    load = asyncio.create_task(panels.report(await centre.address()))
+    await asyncio.sleep(0.5)
+    panels.stop()
+    await load
+    assert len(panels.acked) > 4
+    assert "the embedded server writes here" in " ".join(centre.arcgate("status").stdout.split())
+    (centre.state_dir / "valkey").unlink()
+    await centre.settled()
+    await centre.check(panels)
+    assert await centre.says("queue_back")
 
 
 @pytest.mark.parametrize(("frozen", "away_s"), [(False, 2.0), (True, 6.0)], ids=["stopped", "frozen"])

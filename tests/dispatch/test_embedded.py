@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -209,6 +209,63 @@ async def test_a_server_that_cannot_start_is_refused_with_its_log(tmp_path: Path
     (tmp_path / "valkey" / "appendonlydir").touch()
     with pytest.raises(EmbeddedRefused, match=r"exited with code 1: see .*valkey\.log"):
         await EmbeddedValkey(tmp_path, print).start()
+
+
+def zeros_at_the_end(folder: Path) -> None:
+    """As a file system leaves a file whose last pages were not on disk when the power went."""
+    (path,) = folder.glob("*.incr.aof")
+    with path.open("ab") as data:
+        data.write(bytes(5000))
+
+
+def no_base(folder: Path) -> None:
+    (path,) = folder.glob("*.base.rdb")
+    path.unlink()
+
+
+def zeros_in_the_base(folder: Path) -> None:
+    (path,) = folder.glob("*.base.rdb")
+    path.write_bytes(path.read_bytes()[:40] + bytes(200))
+
+
+def no_manifest(folder: Path) -> None:
+    (path,) = folder.glob("*.manifest")
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("while_it_runs", [False, True], ids=["before its start", "while it runs"])
+@pytest.mark.parametrize("damage", [zeros_at_the_end, zeros_in_the_base, no_base, no_manifest])
+async def test_data_that_cannot_be_read_back_is_set_aside(
+    tmp_path: Path, damage: Callable[[Path], None], *, while_it_runs: bool
+) -> None:
+    """The queue can be filled again; a server that never starts could not."""
+    exits: list[int] = []
+    with capture_logs() as said:
+        async with running(tmp_path, exits) as server:
+            await remember(tmp_path, 3)
+            async with connect("embedded", tmp_path) as redis:
+                await redis.bgrewriteaof()
+                async with asyncio.timeout(5):
+                    while (await redis.info())["aof_rewrite_in_progress"]:  # noqa: ASYNC110 - Redis is asked
+                        await asyncio.sleep(0.01)
+            if while_it_runs:
+                damage(tmp_path / "valkey" / "appendonlydir")
+                assert server.pid
+                os.kill(server.pid, signal.SIGKILL)
+                async with asyncio.timeout(10):
+                    while len(exits) < 2:  # noqa: ASYNC110 - another process's exit sends no event
+                        await asyncio.sleep(0.01)
+                await restarted(server, exits)
+                assert await remembered(tmp_path) == 0
+        if not while_it_runs:
+            damage(tmp_path / "valkey" / "appendonlydir")
+        for position in (5, 6):
+            async with running(tmp_path):
+                assert await remembered(tmp_path) == (0 if position == 5 else 5)
+                await remember(tmp_path, position)
+    (line,) = [line for line in said if line["event"] == "valkey_damaged"]
+    assert (line["log_level"], line["kept"]) == ("critical", str(tmp_path / "valkey" / "damaged"))
+    assert any((tmp_path / "valkey" / "damaged").iterdir())
 
 
 async def test_stop_may_be_called_at_any_time(tmp_path: Path) -> None:
