@@ -17,6 +17,7 @@ from dispatch.embedded import EmbeddedRefused
 from dispatch.server import QueueRefused
 from receiver import accounts, config, log
 from receiver.journal import JournalError
+from receiver.ledger import NoRoomError
 from receiver.listen import ListenError
 from receiver.load import ConfigError, Mistake
 from receiver.notify import notify, watchdog_s
@@ -32,6 +33,8 @@ REFUSALS: Final[dict[type[Exception], str]] = {
 
 SWITCH_INTERVAL_S: Final = 0.002
 """How long the loop may keep the interpreter from the journal's thread; the default of 5 ms would be an ACK's delay."""
+
+ROOM_AGAIN_S: Final = 1.0
 
 _log = structlog.get_logger()
 
@@ -109,7 +112,7 @@ async def _gateway(path: Path, receiver: Receiver | None, dispatcher: Dispatcher
 
 async def _start(half: Receiver | Dispatcher, ended: asyncio.Event) -> bool:
     """Start a half; False where the signal to end came first: a large queue takes its time to be read back."""
-    starting, ending = asyncio.create_task(half.start()), asyncio.create_task(ended.wait())
+    starting, ending = asyncio.create_task(_start_with_room(half)), asyncio.create_task(ended.wait())
     await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()
     if starting.done():
@@ -118,6 +121,21 @@ async def _start(half: Receiver | Dispatcher, ended: asyncio.Event) -> bool:
     starting.cancel()
     await asyncio.wait((starting,), timeout=2)
     return False
+
+
+async def _start_with_room(half: Receiver | Dispatcher) -> None:
+    """Start a half once its files have room: until then its panels find nobody, and go to the other receiver."""
+    said = False
+    while True:
+        try:
+            return await half.start()
+        except NoRoomError as error:
+            if not said:
+                _log.critical(
+                    "room_awaited", error=str(error), effect="it does not start before there is room", again_s=ROOM_AGAIN_S
+                )
+            said = True
+            await asyncio.sleep(ROOM_AGAIN_S)
 
 
 async def _feed_watchdog() -> None:

@@ -13,7 +13,6 @@ Any number of processes may read while one writes. A reader never checkpoints.
 
 import asyncio
 import errno
-import os
 import sqlite3
 import time
 from collections import deque
@@ -31,7 +30,8 @@ from protocols.errors import FrameError
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import USUAL, Guarantees
 from receiver.ledger import Ledger, LedgerError, LedgerReader, Tombstone
-from receiver.segment import Row, free_bytes
+from receiver.room import NO_ROOM, ROOM_BYTES, for_want_of_room, free_bytes, has_room
+from receiver.segment import Row
 
 JournalError = LedgerError
 
@@ -39,16 +39,8 @@ BATCH_REPORTS_MAX: Final = 1024
 """A commit takes no more: what waits behind it is acknowledged soon enough."""
 LOOK_FOR_ROOM_S: Final = 1.0
 """How often the disk is looked at, full or not."""
-ROOM_BYTES: Final = 1 << 20
-"""So much more than `free_bytes_min` must be there before reports are taken again, or it would be full at once."""
 ROOM_S: Final = 0.02
 """So long there is room where there was: to ask the system lets the loop take the interpreter, and the disk waits for it."""
-_FULL: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
-_UNCLEAR: Final = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN})
-"""A quota that is used up is an I/O error to SQLite, which knows ENOSPC alone; why a file cannot be made, it never says."""
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_PROBES: Final = ("room", "room-wal", "room-shm")
-"""As many files as a new segment is: where the disk has bytes, but no more names, it cannot be begun."""
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -205,7 +197,7 @@ class Journal:
                 try:
                     first = self._insert(rows)
                 except (sqlite3.Error, OSError) as error:
-                    if not self._is_full(error):
+                    if not for_want_of_room(error, self.folder):
                         raise
                     spoiled = generation
                     self._loop.call_soon_threadsafe(self._make_no_room, error)
@@ -260,35 +252,14 @@ class Journal:
         try:
             self._check_room()
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in NO_ROOM:
                 self._take_no_more(error)
             return
         with suppress(OSError):
-            if self.full and free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES and _has_room(self.folder):
+            # With no more than the least it would be full again at once
+            if self.full and free_bytes(self.folder) >= self._free_bytes_min + ROOM_BYTES and has_room(self.folder):
                 self.full = None
                 self._on_full(None)
-
-    def _is_full(self, error: sqlite3.Error | OSError) -> bool:
-        if isinstance(error, OSError):
-            return error.errno in _NO_ROOM
-        code = getattr(error, "sqlite_errorcode", 0)
-        return code in _FULL or (code in _UNCLEAR and not _has_room(self.folder))
-
-
-def _has_room(folder: Path) -> bool:
-    """Say whether ROOM_BYTES and the files of a segment can be had: `free_bytes` knows of no quota, nor how many files fit."""
-    paths = [folder / name for name in _PROBES]
-    try:
-        for path in paths:
-            path.touch()
-        with paths[0].open("wb") as probe:
-            os.posix_fallocate(probe.fileno(), 0, ROOM_BYTES)
-    except OSError as error:
-        return error.errno not in _NO_ROOM
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
-    return True
 
 
 class JournalReader(LedgerReader):

@@ -22,15 +22,16 @@ from threading import Lock
 from typing import Final
 
 from receiver.config import USUAL, Guarantees
+from receiver.room import for_want_of_room, free_bytes
 from receiver.segment import (
     LedgerError,
+    NoRoomError,
     Row,
     Segment,
     SegmentReader,
     chain,
     create,
     first_digest,
-    free_bytes,
     opened,
     path_of,
     segments,
@@ -41,7 +42,7 @@ from receiver.segment import (
 from receiver.tombstone import Tombstone, tombstones
 from receiver.verify import Walk
 
-__all__ = ["Ledger", "LedgerError", "LedgerReader", "Tombstone"]
+__all__ = ["Ledger", "LedgerError", "LedgerReader", "NoRoomError", "Tombstone"]
 
 _SETTLED_NS: Final = 2_000_000_000
 """A folder's time is coarse: while it is younger than this, more may have changed within the same tick."""
@@ -56,17 +57,16 @@ class Ledger:
     def __init__(self, folder: Path, kept: Guarantees = USUAL, key: bytes = b"") -> None:
         """Open or create it; raises LedgerError."""
         self.folder, self._kept, self._key = folder.absolute(), kept, key
-        needs = "it needs a folder that it may write, with room"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._lock = _lock(self.folder / "lock")
         except OSError as error:
-            raise LedgerError(f"{self.folder}: {error}: {needs}") from error
+            raise self._refused(error) from error
         try:
             self._segment = Segment(self._last())
         except (sqlite3.Error, OSError, ValueError) as error:
             os.close(self._lock)
-            raise LedgerError(f"{self.folder}: {error}: {needs}; a damaged one is moved away and kept") from error
+            raise self._refused(error, "; a damaged one is moved away and kept") from error
         if not self._segment.fits(key):
             self.close()
             todo = "put the old one back, or move the folder away and keep it with its key"
@@ -75,6 +75,11 @@ class Ledger:
         self._chained = self._segment.digest
         self._following = False
         """Whether the file after this one is begun, and could not be opened yet."""
+
+    def _refused(self, error: Exception, more: str = "") -> LedgerError:
+        if for_want_of_room(error, self.folder):
+            return NoRoomError(f"{self.folder}: {error}: there is no room on its disk: make some (df, df -i)")
+        return LedgerError(f"{self.folder}: {error}: it needs a folder that it may write, with room{more}")
 
     def _last(self) -> Path:
         """Return the file to be written on, new where there is none."""

@@ -19,6 +19,7 @@ from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from receiver.room import free_bytes
 from receiver.wal import commits_lost
 
 Row = tuple[bytes, bytes]
@@ -85,6 +86,10 @@ class LedgerError(Exception):
         """position: of the first entry that is not what was written, where `verify` found one."""
         super().__init__(message)
         self.position = position
+
+
+class NoRoomError(LedgerError):
+    """It cannot be opened for want of room on its disk; with room it can."""
 
 
 @contextmanager
@@ -216,12 +221,6 @@ def create(folder: Path, ledger_id: str, first: int, previous: bytes, now: datet
         begun.rename(path)
     sync_names(folder)
     return path
-
-
-def free_bytes(folder: Path) -> int:
-    """Return how much room there is on a folder's disk. Raises OSError."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
 
 
 def sync_names(folder: Path) -> None:

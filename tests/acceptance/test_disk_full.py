@@ -16,6 +16,7 @@ import pytest
 
 from dispatch.alarm_queue import AlarmQueue, connect
 from protocols.dc09 import Frame, build
+from receiver import status
 from receiver.config import Guarantees
 from receiver.journal import LOOK_FOR_ROOM_S, Journal, JournalReader
 from tests.acceptance.conftest import Centre
@@ -160,6 +161,33 @@ def test_who_only_tests_the_link_sees_that_the_disk_is_full(tmp_path: Path, left
         "journal_full",
         "journal_taking_again",
     ] * 2
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first start", "a later one"])
+async def test_a_start_on_a_disk_without_a_byte_left_waits_for_room(centre: Centre, *, first: bool) -> None:
+    """It must not end, nor call the journal damaged: whoever is woken would move it away."""
+    with small_disk(centre.state_dir, DISK_BYTES) as mounted:
+        if not mounted:
+            return
+        if not first:
+            centre.start()
+            await centre.send(sia("1001", "Nri1/BA1"))
+            assert centre.stop() == 0
+        ballast, free = centre.state_dir / "ballast", os.statvfs(centre.state_dir)
+        ballast.write_bytes(b"\0" * (free.f_bavail * free.f_bsize))
+        centre.log.touch()
+        starting = asyncio.create_task(asyncio.to_thread(centre.start))
+        (line,) = await centre.says("room_awaited")
+        assert line["level"] == "critical"
+        assert "there is no room on its disk" in str(line["error"])
+        assert "damaged" not in str(line)
+        told = await status.ask(centre.state_dir / "receive.sock")
+        assert told is None if first else told and not told["journal"]["writable"]  # of later ones the register is the first
+        ballast.unlink()
+        await starting
+        await centre.send(sia("1001", "Nri1/BA2", 2))
+        assert len(centre.entries()) == (1 if first else 2)
+        assert centre.stop() == 0
 
 
 @pytest.mark.parametrize("left", range(4))

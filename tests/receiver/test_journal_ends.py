@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from receiver import journal as receiver_journal
+from receiver import room
 from receiver.config import Guarantees
 from receiver.journal import LOOK_FOR_ROOM_S, Journal
 from tests.receiver.conftest import database, fill_disk, held, report, store, stored, until
@@ -87,7 +88,7 @@ async def test_what_was_taken_before_a_look_found_no_room_is_written_if_it_can_b
 
 async def test_a_quota_that_is_used_up_is_a_full_disk(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A limit to a file's size stands in for it: SQLite tells both as an I/O error, and the system as want of room for more."""
-    monkeypatch.setattr(receiver_journal, "_NO_ROOM", {errno.EFBIG})
+    monkeypatch.setattr(room, "NO_ROOM", {errno.EFBIG})
     full: list[Exception | None] = []
     failures: list[Exception] = []
     journal = Journal(state_dir, on_failure=failures.append, on_full=full.append)
