@@ -1,7 +1,8 @@
 """What the operator sees: an alarm, how urgent it is, and what to do."""
 
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -90,6 +91,30 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str | None = None
     note: str | None = None
     closed_at: int | None = None
+
+    @classmethod
+    def read(cls, fields: Mapping[bytes, bytes]) -> "Alarm":
+        """Make an alarm of its hash, whose fields are all texts; one that cannot be read hides no other, and is shown as that."""
+        values: dict[str, Any] = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()}
+        try:
+            values["steps"] = msgspec.json.decode(values["steps"])
+            return msgspec.convert(values, cls, strict=False)
+        except (KeyError, ValueError, msgspec.MsgspecError) as error:
+            odd = {field: values.get(field, "") for field in ("id", "site", "name", "account", "instruction")}
+            fence = values.get("fence", "")
+            return cls(
+                **odd,
+                priority=Priority.TECHNICAL,
+                category=Category.UNKNOWN,
+                label=f"This alarm cannot be read: {error}",
+                steps=(),
+                state=AlarmState.CLAIMED if fence else AlarmState.WAITING,
+                opened_at=0,
+                events=0,
+                repeats=0,
+                returned=0,
+                fence=int(fence) if fence.isdigit() else None,
+            )
 
 
 LEASE_S: Final = 30

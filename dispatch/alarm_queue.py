@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, ResponseError
 
-from dispatch.alarm import Action, Alarm, AlarmState, Priority
+from dispatch.alarm import Action, Alarm, Priority
 from dispatch.embedded import socket_path
 from dispatch.server import QueueRefused, Server
 from protocols.event import Category
@@ -274,7 +274,7 @@ class AlarmQueue:
     async def claim(self, operator: str, lease_s: float) -> Alarm | None:
         """Take the most urgent, then oldest, waiting alarm; None where nothing waits. Raises AlarmRefused: BADARG."""
         flat = await self._call("claim", operator, _ms(lease_s))
-        return None if flat is None else _alarm(_pairs(flat))
+        return None if flat is None else Alarm.read(_pairs(flat))
 
     async def renew(self, alarm_id: str, fence: int, lease_s: float) -> int:
         """Keep a claimed alarm; returns the lease's new end, ms since 1970. Raises AlarmRefused: BADARG, NOALARM, FENCED."""
@@ -298,12 +298,12 @@ class AlarmQueue:
 
     async def open_alarms(self, limit: int) -> list[Alarm]:
         """List the first alarms, waiting and claimed, most urgent first, then oldest. limit: 1 to 10,000."""
-        return [_alarm(_pairs(flat)) for flat in await self._call("list", limit, read_only=True)]
+        return [Alarm.read(_pairs(flat)) for flat in await self._call("list", limit, read_only=True)]
 
     async def alarm(self, alarm_id: str) -> Alarm | None:
         """Read one alarm, open or closed within the last day; else None."""
         fields: Mapping[bytes, bytes] = await self._send("HGETALL", f"{self._p}:alarm:{alarm_id}")
-        return _alarm(fields) if fields else None
+        return Alarm.read(fields) if fields else None
 
     async def sites_of(self, alarm_ids: Sequence[str]) -> dict[str, str]:
         """Read of which sites these alarms are; one that is not here has none."""
@@ -376,27 +376,3 @@ def _text(data: bytes) -> str:
 
 def _pairs(flat: Sequence[bytes]) -> Mapping[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-def _alarm(fields: Mapping[bytes, bytes]) -> Alarm:
-    """Make an alarm of its hash, whose fields are all texts; one that cannot be read hides no other, and is shown as that."""
-    values: dict[str, Any] = {_text(name): _text(value) for name, value in fields.items()}
-    try:
-        values["steps"] = msgspec.json.decode(values["steps"])
-        return msgspec.convert(values, Alarm, strict=False)
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
-        odd = {field: values.get(field, "") for field in ("id", "site", "name", "account", "instruction")}
-        fence = values.get("fence", "")
-        return Alarm(
-            **odd,
-            priority=Priority.TECHNICAL,
-            category=Category.UNKNOWN,
-            label=f"This alarm cannot be read: {error}",
-            steps=(),
-            state=AlarmState.CLAIMED if fence else AlarmState.WAITING,
-            opened_at=0,
-            events=0,
-            repeats=0,
-            returned=0,
-            fence=int(fence) if fence.isdigit() else None,
-        )
