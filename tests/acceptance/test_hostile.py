@@ -45,7 +45,7 @@ async def connect(centre: Centre) -> tuple[asyncio.StreamReader, asyncio.StreamW
 async def goes_on(good: Panels) -> None:
     """Wait until the good panel was answered ten times more."""
     answered = len(good.acked)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(good.acked) < answered + 10:  # noqa: ASYNC110 - a list tells nothing
             await asyncio.sleep(0.01)
 

@@ -155,7 +155,9 @@ async def test_it_starts_without_redis_and_says_so_until_it_is_there(tmp_path: P
     assert {line["log_level"] for line in told_away} == {"critical"}
 
 
-async def test_while_a_lost_redis_is_refilled_that_is_said_and_not_that_it_is_away(here: Centre, queue: AlarmQueue) -> None:
+async def test_while_a_lost_redis_is_refilled_that_is_said_and_not_that_it_is_away(
+    here: Centre, queue: AlarmQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await here.take(*(burglary(number) for number in range(3000)))
     async with running(here) as half:
         await until(here, lambda told: told["cursor"] == 3000)
@@ -164,6 +166,13 @@ async def test_while_a_lost_redis_is_refilled_that_is_said_and_not_that_it_is_aw
         async with asyncio.timeout(10):
             while half._register.position < 2:  # noqa: ASYNC110 - a file tells nothing
                 await asyncio.sleep(0.01)
+        put = AlarmQueue.put
+
+        async def slow(*words: Any) -> Any:
+            await asyncio.sleep(0.05)
+            return await put(*words)
+
+        monkeypatch.setattr(AlarmQueue, "put", slow)
         with capture_logs() as said:
             await here.redis.flushall()
             told = await until(here, lambda told: told["redis"]["bringing_up_s"] is not None)
