@@ -32,11 +32,23 @@ _CONTENT: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_TRAILED: Final = re.compile(
+    rb"""
+    (?P<pad> [^|\[\]]* )
+    (?: \| (?P<data> [^\]]* ) )?
+    (?P<extended> \] (?: \[ [^\]]* \] )* )
+    (?P<rest> .*? )                     # a text had a ] in it; the plain frame's grammar takes that too
+    (?: _ (?P<timestamp> [0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4} ) )? \Z
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 _USUAL: Final = re.compile(
     rb"([^|\[\]]*)(?:\|([^\]]+))?\]((?:\[[^\]]*\])*)_([0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})"
 )
 """As the standard wants it: pad, data, extended, timestamp."""
 _TIME: Final = re.compile(rb"_[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
+_NO_PAD: Final = re.compile(rb"[|\[\]]")
+"""What ends a pad, so that none may hold it."""
 _READABLE: Final = re.compile(rb"#[ -~\x80-\xFF]*\|[ -~\x80-\xFF]*")
 
 
@@ -51,6 +63,8 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     """How many bytes: the answer has as many as is the custom of the panel's year."""
     dialects: tuple[str, ...] = ()
     """Where it departs from the standard, by name."""
+    rest: bytes = b""
+    """What stands between the last bracket and the time."""
 
 
 class _Cbc:
@@ -106,24 +120,33 @@ def unseal(key: bytes, ciphertext: bytes, account: bytes, *, empty: bool) -> Con
 
 
 def _unseal_odd(filled: bytes, account: bytes, *, empty: bool) -> Content | None:
-    """Read a content that is not by the standard: without a time, with a pad that holds its own end, or with NUL behind it."""
+    """
+    Read a content that is not by the standard, in what `dialects` says, or without a time.
+
+    Where the account or a time stands in its place, the key is the right one, whatever else is odd.
+    """
     plain = filled.rstrip(b"\0")
     timed = _TIME.fullmatch(plain, max(0, len(plain) - 20)) is not None
     match = _CONTENT.fullmatch(plain)
     inner = plain.find(b"|#%b|" % account)
-    odd = inner >= 0 and (match is None or match.start("data") < inner)
-    if odd:
-        match = _CONTENT.fullmatch(plain, inner)
-    elif match is None and timed:
-        odd, match = True, _CONTENT.fullmatch(plain, plain.rfind(b"]"))
+    begin = -1
+    if inner >= 0 and (match is None or match.start("data") < inner):
+        begin = inner
+    elif match is None and timed:  # without the account before them, the data begin at the first bar, if there are any
+        begin = plain.find(b"|") if b"|" in plain else plain.rfind(b"]")
+    if begin >= 0:
+        match = _CONTENT.fullmatch(plain, begin) or _TRAILED.fullmatch(plain, begin)
     if match is None:
         return None
     data: bytes = match["data"] or b""
     if not (timed or (_READABLE.fullmatch(data) is not None if data else empty)):
         return None
+    pad = match.end("pad")
+    odd = _NO_PAD.search(plain, 0, pad) is not None
     asked = {"pad_odd": odd, "nul_padding": plain != filled, "bar_without_data": match["data"] == b""}
     dialects = tuple(name for name, departs in asked.items() if departs)
-    return Content(data, match["extended"][1:], match["timestamp"] or b"", match.start() + len(match["pad"]), dialects)
+    rest = match["rest"] if match.re is _TRAILED else b""
+    return Content(data, match["extended"][1:], match["timestamp"] or b"", pad, dialects, rest)
 
 
 def unseal_by(keys: Sequence[bytes], digits: str, account: str, *, empty: bool) -> tuple[int, Content] | None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from fastcrc.crc16 import arc
 
 from protocols.dc09 import cipher
-from protocols.dc09.frame import BODY, HEADER, PAIR, Frame, hide_key, moment, text
+from protocols.dc09.frame import BODY, HEADER, PAIR, Frame, hide_key, moment, rejoin, text
 from protocols.link import Policy
 
 
@@ -41,14 +41,15 @@ def read_reply(data: bytes, key: bytes = b"") -> Frame | None:
 
 def fields(match: re.Match[str], policy: Policy, now: datetime | None = None) -> Frame:
     """Return the fields of a body that the grammar fits, opened where the policy has the key."""
-    data, extended, timestamp = match["data"] or "", match["extended"] or "", match["timestamp"] or ""
+    data, extended, rest, timestamp = (match[name] or "" for name in ("data", "extended", "rest", "timestamp"))
     if match["star"] and policy.keys:
         try:
             opened = cipher.unseal_by(policy.keys, data, match["account"] or "", empty=True)
         except ValueError:
             opened = None
         if opened:
-            data, extended, timestamp, _ = clear(opened[1])
+            data, extended, rest, timestamp, _ = clear(opened[1])
+    data, extended, _ = rejoin(data, extended, rest)
     return Frame(
         id_token=match["id_token"],
         encrypted=bool(match["star"]),
@@ -62,10 +63,13 @@ def fields(match: re.Match[str], policy: Policy, now: datetime | None = None) ->
     )
 
 
-def clear(content: cipher.Content) -> tuple[str, str, str, tuple[str, ...]]:
-    """Return an opened content's data, extended blocks and time as text, a key in it hidden; and the dialects of its text."""
+def clear(content: cipher.Content) -> tuple[str, str, str, str, tuple[str, ...]]:
+    """Return an opened content's data, extended blocks, rest and time as text, a key hidden; and the dialects of its text."""
     data, named = text(hide_key(content.data))
-    if not content.extended:
-        return data, "", content.timestamp.decode("ascii", "replace"), named
-    extended, also = text(hide_key(b"]" + content.extended))
-    return data, extended[1:], content.timestamp.decode("ascii", "replace"), named or also
+    timestamp = content.timestamp.decode("ascii", "replace")
+    if not content.extended and not content.rest:
+        return data, "", "", timestamp, named
+    behind, also = hide_key(b"]" + content.extended + content.rest)[1:], len(content.extended)
+    extended, of_blocks = text(behind[:also])
+    rest, of_rest = text(behind[also:])
+    return data, extended, rest, timestamp, named or of_blocks or of_rest

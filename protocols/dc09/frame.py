@@ -41,6 +41,7 @@ DIALECTS: Final = {
     "inner_account_missing": "no #account| at the head of the data",
     "inner_account_other": "the account in the data is not that of the header, which counts",
     "bracket_missing": "no ] behind the data, or no [ before it",
+    "bracket_in_text": "a ] between ^ and ^ is text, and does not end the data",
     "bracket_in_clear": "encrypted, and a ] or more stands behind it in clear",
     "pad_odd": "the pad before the encrypted data has a sign that ends it",
     "bar_without_data": "encrypted, and a | stands before the ] though there are no data",
@@ -70,8 +71,8 @@ HEADER_BEGUN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _TAIL: Final = r"""
-    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})\Z)?
-    (?P<rest>.*)                                # what is no time, too
+    (?P<rest>.*?)                               # the time stands behind it
+    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}))?\Z
 """
 _FLAGS: Final = re.VERBOSE | re.DOTALL | re.ASCII
 STRICT_BODY: Final = re.compile(
@@ -105,6 +106,7 @@ BODY: Final = re.compile(
     + _TAIL,
     _FLAGS,
 )
+_BRACKET_IN_TEXT: Final = re.compile(r"((?:[^\]^]|\^[^^]*\^)*)\]((?:\[[^\]]*\])*)(.*)", re.DOTALL)
 PAIR: Final = re.compile(r"\[(\$?[^\]]?)([^\]]*)\]")
 """One extended block: id and value."""
 _TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
@@ -144,6 +146,16 @@ def text(data: bytes) -> tuple[str, tuple[str, ...]]:
         return data.decode(), ()
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace"), ("cp1252",)
+
+
+def rejoin(data: str, blocks: str, rest: str) -> tuple[str, str, str]:
+    """
+    Return data, extended blocks and rest as they are where a `]` between ^ and ^ is text: DC-09 has no escape for it.
+
+    They are what the first `]` made of them; what it cuts off may be the next event, and would be lost.
+    """
+    match = _BRACKET_IN_TEXT.fullmatch(f"{data}]{blocks}{rest}") if "^" in rest else None
+    return (match[1], match[2], match[3]) if match else (data, blocks, rest)
 
 
 def hide_key(data: bytes) -> bytes:

@@ -43,6 +43,7 @@ EXTENDED = {
     "Z": "altitude",
 }
 """What the ids of extended data mean."""
+_REST = "is no part of a frame, or of a text with a ] in it"
 
 
 def layout(frame: bytes, policy: Policy | None = None) -> tuple[Part, ...]:
@@ -104,10 +105,10 @@ def _body(body: bytes, begin: int, policy: Policy) -> list[Part]:
         bracket = body[match.end("data") : match.end("data") + 1] == b"]"
         parts.append(part("data", "data", says, 1, int(bracket)))
     parts += _extended(body, match.start("extended"), match.end("extended"), begin) if match["extended"] else []
+    if match["rest"]:
+        parts.append(part("rest", "rest", _REST))
     if match["timestamp"]:
         parts.append(part("timestamp", "time", _time(match["timestamp"], policy), 1))
-    if match["rest"]:
-        parts.append(part("rest", "rest", "is no part of a frame"))
     return parts + (_opened(match["data"] or "", match["account"] or "", policy) if match["star"] else [])
 
 
@@ -137,11 +138,13 @@ def _opened(digits: str, account: str, policy: Policy) -> list[Part]:
     if content.data:
         parts.append(Part("opened: data", at, b"|" + hide_key(content.data), ""))
         at += 1 + len(content.data)
-    blocks = hide_key(b"]" + content.extended)
-    parts += [Part(f"opened: {each.name}", each.at, each.data, each.says) for each in _extended(blocks, 1, len(blocks), at)]
+    behind, blocks = hide_key(b"]" + content.extended + content.rest), 1 + len(content.extended)
+    parts += [Part(f"opened: {each.name}", each.at, each.data, each.says) for each in _extended(behind, 1, blocks, at)]
+    if content.rest:
+        parts.append(Part("opened: rest", at + blocks, behind[blocks:], _REST))
     time = content.timestamp.decode("latin-1")
     says = _time(time, policy) if time else "none, though an encrypted frame must have one"
-    parts.append(Part("opened: time", at + len(blocks), b"_" + content.timestamp if time else b"", says))
+    parts.append(Part("opened: time", at + len(behind), b"_" + content.timestamp if time else b"", says))
     return parts
 
 

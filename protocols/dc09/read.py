@@ -18,7 +18,7 @@ from protocols import contact_id, sia
 from protocols.dc09 import cipher, clock, extended
 from protocols.dc09.build import build_nak, build_reply, build_sealed_ack
 from protocols.dc09.explain import clear
-from protocols.dc09.frame import BODY, DIALECTS, STRICT_BODY, moment, text
+from protocols.dc09.frame import BODY, DIALECTS, STRICT_BODY, moment, rejoin, text
 from protocols.errors import FrameError, Reason
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from protocols.link import LinkTest, Message, Policies, Policy, Received, Rejected
@@ -73,6 +73,7 @@ class _Opened(msgspec.Struct, gc=False):
     inner: str | None
     """The account at the head of the data, where it is that of the header."""
     extended: str
+    rest: str
     timestamp: str
     dialects: tuple[str, ...]
     key: bytes
@@ -117,7 +118,7 @@ class Reader:
         match = STRICT_BODY.match(string) or BODY.match(string)
         if match is None:
             return _unreadable(frame, string)
-        star, token, echo, receiver, line, account, data, inner, blocks, timestamp, rest = match.groups()
+        star, token, echo, receiver, line, account, data, inner, blocks, rest, timestamp = match.groups()
         if token in ANSWERS:
             return Rejected(frame, FrameError(Reason.ANSWER, _ANSWER.format(token)))
         data, mark, key, pad, ahead_s = data or "", "", b"", "", None
@@ -128,13 +129,13 @@ class Reader:
                 raise _Refusal(Reason.UNKNOWN_ACCOUNT, _STRANGER.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if star:
                 opened = self._open(match, policy, binary, dialects)
-                data, inner, blocks, timestamp, rest = opened.data, opened.inner, opened.extended, opened.timestamp, ""
+                data, inner, blocks, rest, timestamp = opened.data, opened.inner, opened.extended, opened.rest, opened.timestamp
                 dialects, key, pad, mark = opened.dialects, opened.key, opened.pad, opened.mark
             elif policy.keys:
                 raise _Refusal(Reason.PLAIN, _PLAIN.format(account))  # noqa: TRY301 - the way out, see _Refusal
             if rest or match.re is not STRICT_BODY or (data and inner is None):
-                timestamp, rest = (rest[1:], "") if rest[:1] == "_" else (timestamp, rest)
-                dialects += _departures(match, data, rest)
+                data, blocks, rest, timestamp, departures = _departures(match, data, blocks or "", rest, timestamp)
+                dialects += departures
             if dialects:
                 mark = self._judge(dialects, mark)
             events: tuple[Event, ...] = ()
@@ -167,7 +168,7 @@ class Reader:
         if opened is None:
             raise _Refusal(Reason.WRONG_KEY, _wrong_key(policy.keys, digits, account), duh)
         place, content = opened
-        data, blocks, timestamp, named = clear(content)
+        data, blocks, rest, timestamp, named = clear(content)
         dialects = [*seen, *named, *content.dialects]
         if digits != digits.upper():
             dialects.append("lower_case_hex")
@@ -177,7 +178,8 @@ class Reader:
         mark = "encrypted with an older key of its account" if place else ""
         inner = f"#{account}|"
         told = tuple(dict.fromkeys(dialects)) if dialects else ()
-        return _Opened(data, inner if data.startswith(inner) else None, blocks, timestamp, told, policy.keys[place], pad, mark)
+        inner_sent = inner if data.startswith(inner) else None
+        return _Opened(data, inner_sent, blocks, rest, timestamp, told, policy.keys[place], pad, mark)
 
     def _judge(self, dialects: tuple[str, ...], mark: str) -> str:
         """Refuse a dialect where the listener is strict; else return the mark, with what is worth telling of it."""
@@ -255,8 +257,17 @@ def _named_in(data: str) -> str:
     return inner[1:] if bar and inner[:1] == "#" else ""
 
 
-def _departures(match: re.Match[str], data: str, rest: str) -> tuple[str, ...]:
-    """Name what departs from the standard in the fields. data: opened, where they were encrypted. rest: what is no time."""
+def _departures(
+    match: re.Match[str], data: str, blocks: str, rest: str, timestamp: str | None
+) -> tuple[str, str, str, str | None, tuple[str, ...]]:
+    """
+    Name what departs from the standard in the fields, and give data, blocks, rest and timestamp as they are meant.
+
+    data and what follows: opened, where they were encrypted. rest: what is no time.
+    """
+    if rest[:1] == "_" and not timestamp:
+        timestamp, rest = rest[1:], ""
+    before, (data, blocks, rest) = data, rejoin(data, blocks, rest)
     star, token, echo, receiver, line, account = match.group("star", "id_token", "echo", "receiver", "line", "account")
     inner, bar, _ = data.partition("|")
     missing = inner[:1] != "#" or not bar
@@ -272,9 +283,10 @@ def _departures(match: re.Match[str], data: str, rest: str) -> tuple[str, ...]:
         "inner_account_missing": has_inner and missing,
         "inner_account_other": has_inner and not missing and inner[1:].upper() != (account or "").upper(),
         "bracket_missing": not star and match.string[match.end("data") : match.end("data") + 1] != "]",
+        "bracket_in_text": data != before,
         "trailer": rest,
     }
-    return tuple(name for name, departs in asked.items() if departs)
+    return data, blocks, rest, timestamp, tuple(name for name, departs in asked.items() if departs)
 
 
 def _wrong_key(keys: tuple[bytes, ...], digits: str, account: str) -> str:

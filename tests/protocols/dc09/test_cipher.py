@@ -48,6 +48,22 @@ def test_a_pad_that_holds_its_own_end_is_found_by_the_account(pad: bytes) -> Non
     assert (opened.data, opened.dialects) == (b"#1234|Nri1/BA5", ("pad_odd",))
 
 
+@pytest.mark.parametrize("pad", [b"", b"~~", b"a]b"])
+@pytest.mark.parametrize("rest", [b"b^]", b" x][M001122334455]", b"]", b"junk", b"[Ihello"])
+@pytest.mark.parametrize("data", [b"#1234|Nri1/HA5^a", b"#0000|Nri1/HA5^a", b"Nri1/HA5^a"])
+def test_a_bracket_in_a_text_is_not_a_wrong_key(data: bytes, rest: bytes, pad: bytes) -> None:
+    """A bracket and a time at the end are what tells a right key: a hold-up in a hall called [1] must not end as silence."""
+    opened = cipher.unseal(KEYS[0], sealed(KEYS[0], b"|%b][Ihall]%b" % (data, rest) + TIME, pad), b"1234", empty=False)
+    assert opened
+    assert (opened.data, opened.extended, opened.rest, opened.timestamp) == (data, b"[Ihall]", rest, TIME[1:])
+
+
+def test_a_bracket_in_a_text_without_a_time_is_opened_where_the_account_is_in_it() -> None:
+    for data, opens in ((b"#1234|Nri1/HA5^a", True), (b"#0000|Nri1/HA5^a", False)):
+        opened = cipher.unseal(KEYS[0], sealed(KEYS[0], b"|%b]b^]" % data), b"1234", empty=True)
+        assert (opened is not None) is opens
+
+
 @given(st.binary(min_size=16, max_size=160).map(lambda data: data[: len(data) // 16 * 16]))
 def test_noise_is_nobodys_content(ciphertext: bytes) -> None:
     """A time at the end is 20 bytes that chance does not give."""

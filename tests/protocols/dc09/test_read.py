@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from protocols.dc09 import Dc09, Frame, build, read_reply
@@ -121,6 +122,32 @@ def test_a_dialect_that_is_seen_inside_and_outside_is_one() -> None:
     (item,) = receive(build(FRAME, key=NEW, dialect="lower_case_hex"), policy=Policy(keys=(NEW,)))
     assert isinstance(item, Message)
     assert item.dialects == ("lower_case_hex",)
+
+
+@pytest.mark.parametrize("key", [b"", OLD])
+@pytest.mark.parametrize("text", ["a]b^", "a[1] b^|Nri1/FA6^]^", "a]b"])
+def test_the_time_behind_a_bracket_in_a_text_is_the_frames_time(text: str, key: bytes) -> None:
+    """It is checked like any other; and a retransmission with a new one is known as that, or it would be an alarm of its own."""
+    policy = Policy(keys=(key,) if key else (), time="enforce_plain")
+    frame = msgspec.structs.replace(FRAME, data=f"#1234|Nri1/BA5^{text}")
+    again = msgspec.structs.replace(frame, timestamp=NOW + timedelta(seconds=11))
+    late = msgspec.structs.replace(frame, timestamp=NOW - timedelta(seconds=60))
+    first, repeat, refused = (receive(build(each, key=key), policy=policy)[0] for each in (frame, again, late))
+    assert isinstance(first, Message)
+    assert isinstance(repeat, Message)
+    assert (first.identity, first.ahead_s, repeat.ahead_s) == (repeat.identity, 0, 11)
+    assert isinstance(refused, Rejected)
+    assert refused.error.reason is Reason.OLD_TIME
+
+
+@pytest.mark.parametrize("key", [b"", OLD])
+def test_a_bracket_in_a_text_cuts_off_no_event_and_hides_no_key(key: bytes) -> None:
+    frame = msgspec.structs.replace(FRAME, data="#1234|Nri1/BA5^Hall ]1[^|Nri1/FA6", extended=(("K", "00" * 16),))
+    (item,) = receive(build(frame, key=key), policy=Policy(keys=(key,) if key else ()))
+    assert isinstance(item, Message)
+    assert [(event.code, event.zone, event.text) for event in item.events] == [("BA", "5", "Hall ]1["), ("FA", "6", None)]
+    assert item.events[0].extended == (("K", "(secret)"),)
+    assert item.dialects == ("bracket_in_text",)
 
 
 def test_the_panels_own_time_is_read_in_its_zone() -> None:
