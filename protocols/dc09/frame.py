@@ -94,7 +94,8 @@ BODY: Final = re.compile(
         [0-9A-Fa-f]{4}
         (?:R(?P<receiver>[0-9A-Fa-f]{0,16}))?
         (?:L(?P<line>[0-9A-Fa-f]{0,16}))?       # some panels send L without a digit, some diallers none
-        (?:\#(?P<account>[!-Z\\-^`-~]{0,32}))?  # any length, any sign: the whole of it, or it would be another's
+        # any length, any sign: the whole of it, or it would be another's; without a [ behind it, a _ begins the time
+        (?:\#(?P<account>[!-Z\\-~]{0,32}(?=\[)|[!-Z\\-^`-~]{0,32}))?
     )
     (?=[\[_]|\Z)
     (?:\[(?P<data>(?P<inner>\#(?P=account)\|)?

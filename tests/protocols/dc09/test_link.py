@@ -271,11 +271,17 @@ def test_noise_made_to_be_slow_is_read_in_time_that_grows_with_its_length(patter
 
 
 def test_an_account_of_any_kind_is_taken_whole() -> None:
-    for account in ("12-34", "12345678901234567890", "foc7688", "1"):
+    for account in ("12-34", "AB_12", "12345678901234567890", "foc7688", "1"):
         item = only(body(f'"SIA-DCS"0001L1234567#{account}[#{account}|NBA5]'))
         assert isinstance(item, Message)
         assert f"L1234567#{account}[]".encode() in item.reply
         assert [(event.account, event.code) for event in item.events] == [(account, "BA")]
+
+
+def test_an_account_ends_at_the_time_where_no_bracket_is_between() -> None:
+    item = only(body('"NULL"0000L0#1234_10:00:00,11-22-2026'))
+    assert isinstance(item, LinkTest)
+    assert (item.account, item.ahead_s) == ("1234", 0)
 
 
 def test_a_clock_that_is_off_is_marked_and_acknowledged() -> None:
