@@ -22,6 +22,8 @@ def read_key(written: str) -> bytes:
         key = reveal(msgspec.convert(f"credential:{file.name}" if file.name else written, Secret), file.parent)
     except msgspec.ValidationError:
         wanted = "write hex:..., ascii:... or credential:FILE; 32 characters may be hex or ascii, so it must be said"
+        if kind == "hex":
+            wanted = f"hex: wants 32, 48 or 64 hexadecimal digits, without blanks or colons; here are {len(value)} characters"
         raise typer.BadParameter(wanted, param_hint="--key") from None
     except SecretError as error:
         raise typer.BadParameter(str(error), param_hint="--key") from error

@@ -2,7 +2,7 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import msgspec
 import typer
@@ -28,6 +28,11 @@ def fail(message: str, *, reason: str = "", json: bool = False) -> NoReturn:
     if json:
         print_json({"error": {"reason": reason, "message": message}})
     raise typer.Exit(1)
+
+
+def for_people(told: dict[str, Any]) -> dict[str, Any]:
+    """Return it with `-` for what is not there."""
+    return {name: "-" if value is None else value for name, value in told.items()}
 
 
 def utc(at_ms: float | None) -> datetime | None:

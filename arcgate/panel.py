@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from arcgate.output import AsJson, fail, print_json
+from arcgate.output import AsJson, fail, for_people, print_json
 from arcgate.panel_line import LineError, open_line, tls_context
 from arcgate.panel_options import PanelOptions, check, event_of, shared
 from arcgate.panel_receiver import receiver
@@ -152,7 +152,9 @@ def _run(frame: Frame, options: PanelOptions, count: int, rate: float, *, json: 
         print_json(summary)
     elif not one_by_one or not count:
         print(
-            "sent {sent}, acked {acked}; ms: p50 {p50_ms}, p99 {p99_ms}, max {max_ms}; {frames_per_s} frames/s".format(**summary)
+            "sent {sent}, acked {acked}; ms: p50 {p50_ms}, p99 {p99_ms}, max {max_ms}; {frames_per_s} frames/s".format(
+                **for_people(summary)
+            )
         )
     if summary["acked"] < (count or summary["sent"]):
         raise typer.Exit(1)

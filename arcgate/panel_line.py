@@ -166,7 +166,8 @@ def _why_not_connected(options: PanelOptions, error: OSError) -> str:
         case ConnectionRefusedError():
             return f"{place}: connection refused: nothing listens there. `arcgate status` says what runs, and where it listens"
         case TimeoutError():
-            return f"{place}: no connection in time: does a firewall stand between, and is the address right?"
+            what, port = ("TLS", "is this the port of a TLS listener, ") if options.tls else ("connection", "")
+            return f"{place}: no {what} in time: {port}does a firewall stand between, and is the address right?"
         case socket.gaierror():
             return f"{place}: this host is not known: {error.strerror}"
         case _:

@@ -21,7 +21,7 @@ import msgspec
 import typer
 import uvloop
 
-from arcgate.output import fail, print_json
+from arcgate.output import fail, for_people, print_json
 from arcgate.panel_line import NO_REPLY, Line, LineError, open_line, tls_context
 from arcgate.panel_options import PanelOptions
 from arcgate.panel_talk import Panel, Trip
@@ -114,7 +114,7 @@ def run(plan: Plan, options: PanelOptions, *, json: bool) -> None:
     else:
         print(
             "{panels} panels, {seconds} s: sent {sent}, acked {acked}; ms: p50 {p50_ms}, p99 {p99_ms}, max {max_ms};"
-            " {frames_per_s} frames/s".format(**told)
+            " {frames_per_s} frames/s".format(**for_people(told))
         )
     if tally.clocks_set:
         print(f"{tally.clocks_set} times a NAK set a panel's clock", file=sys.stderr)

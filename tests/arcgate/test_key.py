@@ -34,7 +34,8 @@ def test_a_file_is_named_wherever_it_is(tmp_path: Path) -> None:
     ("written", "why"),
     [
         (DIGITS, "it must be said"),
-        ("hex:0", "hex:"),
+        ("hex:0", "hexadecimal digits, without blanks or colons; here are 1 characters"),
+        (f"hex: {DIGITS}", "here are 33 characters"),
         ("ascii:", "ascii:"),
         ("hex:001122", "it has 3 bytes"),
         (f"ascii:{DIGITS * 2}", "read as hex: it would have 32"),

@@ -242,6 +242,22 @@ def test_silence_ends_at_the_timeout() -> None:
     assert "no reply" in done.stderr
 
 
+def test_a_sum_without_a_reply_has_no_times() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        to = f"127.0.0.1:{deaf.getsockname()[1]}"
+        for words in (("null", "--count", "100"), ("load", "--panels", "1", "--rate", "10", "--seconds", "0.1")):
+            done = run_arcgate("panel", words[0], "--to", to, "--account", "1", "--timeout", "0.1", *words[1:])
+            assert "p50 -, p99 -, max -;" in done.stdout
+
+
+def test_a_port_that_speaks_no_tls_is_told_from_a_firewall() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        to = f"127.0.0.1:{plain.getsockname()[1]}"
+        done = run_arcgate("panel", "null", "--to", to, "--account", "1", "--tls", "--insecure", "--timeout", "0.2")
+    assert done.returncode == 1
+    assert "is this the port of a TLS listener" in done.stderr
+
+
 def test_a_closed_port_is_named_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         to = f"127.0.0.1:{closed.getsockname()[1]}"
