@@ -152,8 +152,10 @@ local function record(p, act, id, ...)
   local cursors, flat = {}, redis.call('HGETALL', p .. ':cursors')
   for i = 1, #flat, 2 do
     if string.sub(flat[i], 1, #REGISTER) ~= REGISTER then
-      -- Of the site, which may be ahead of the rest of its batch; the alarm of a flood of ghosts has no site of its own.
-      cursors[flat[i]] = tonumber(redis.call('HGET', p .. ':site:' .. (alarm[1] or ''), 'at:' .. flat[i]) or flat[i + 1])
+      -- Of the site, which may be ahead of the rest of its batch; that of a flood of ghosts is where the last ghost was put. One that no
+      -- entry came to has 0.
+      local at = tonumber(redis.call('HGET', p .. ':site:' .. (alarm[1] or ''), 'at:' .. flat[i]) or 0)
+      cursors[flat[i]] = at > 0 and at or tonumber(flat[i + 1])
     end
   end
   local act_id = redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],

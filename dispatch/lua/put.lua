@@ -166,13 +166,14 @@ end
 
 -- Places the events of all ghosts in the order in which they came: they have a limit together, so what opens an alarm of its own, and what
 -- joins the flood's, would else follow from what happened to be in one batch.
-local function place_strangers(p, strangers, placed)
+local function place_strangers(p, journal, strangers, placed)
   if #strangers == 0 then return end
   table.sort(strangers, function(a, b) return a.position < b.position or (a.position == b.position and a.number < b.number) end)
   local flood = open_alarms(p, redis.call('HGET', p .. ':site:' .. GHOSTS, 'open'))
   for _, one in ipairs(strangers) do
     place_and_tell(p, one.change, one.open, flood, one.event, placed)
   end
+  redis.call('HSET', p .. ':site:' .. GHOSTS, 'at:' .. journal, strangers[#strangers].position)
 end
 
 -- Whether all ghosts hold what was decided on: if one has to be decided again, all wait for it, so that they are placed in order.
@@ -187,7 +188,7 @@ end
 -- now, where it is not what was decided on, or `wait`.
 local function apply(p, journal, change, wait, placed, strangers)
   local key, at = p .. ':site:' .. change[SITE], 'at:' .. journal
-  local site = redis.call('HMGET', key, 'version', 'open')
+  local site = redis.call('HMGET', key, 'version', 'open', at)
   local version = tonumber(site[1] or 0)
   if wait or version ~= change[VERSION] then
     local now = redis.call('HMGET', key, 'state', at)
@@ -204,7 +205,8 @@ local function apply(p, journal, change, wait, placed, strangers)
       end
     end
   end
-  redis.call('HSET', key, 'version', version + 1, 'state', change[STATE], at, change[POSITION])
+  local applied = math.max(change[POSITION], tonumber(site[3] or 0)) -- what the gateway says of itself is of no entry: 0
+  redis.call('HSET', key, 'version', version + 1, 'state', change[STATE], at, applied)
   if change[GHOST] then keep_ghost(key) end
 end
 
@@ -222,7 +224,7 @@ redis.register_function('arcgate_v1_put', function(keys, args)
   for _, change in ipairs(changes) do
     moved[#moved + 1] = apply(p, journal, change, change[GHOST] and not fit, placed, strangers)
   end
-  place_strangers(p, strangers, placed)
+  place_strangers(p, journal, strangers, placed)
   if #moved == 0 then move_on(p, journal, cursor, position, digest) end
   return cmsgpack.pack({ moved = moved, placed = placed })
 end)

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, follow, refill
+from dispatch import copier, follow, own_site, refill
 from dispatch.alarm import AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
@@ -282,3 +282,24 @@ async def test_a_register_that_was_rewritten_is_told_and_reports_go_on(here: Cen
             await here.dispatched(redis)
     (line,) = [line for line in said if line["event"] == "register_altered"]
     assert (line["log_level"], line["position"], line["known"]) == ("critical", 1, "00" * 32)
+
+
+async def test_what_the_gateway_said_of_itself_opens_nothing_of_its_own_site_again(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    """It comes from no entry of the journal; what is done there still comes behind the entries of that site."""
+    async with here.followed():
+        await here.take(burglary(1))
+        await here.refuse(own_site.OWN.id, Reason.WRONG_KEY)
+        await here.dispatched(redis)
+        await own_site.tell(queue, here.journal.id, "disk_full", "The disk is full", (), datetime.now(UTC))
+        burgled, told = await queue.claim("Anne", 600), await queue.claim("Anne", 600)
+        assert burgled
+        assert told
+        assert (told.id, told.events) == (here.id(2), 2)
+        await queue.close(told.id, told.fence or 0, 2, "mended", "")
+        await copied(here, queue)
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == seen([burgled])

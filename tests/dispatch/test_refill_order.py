@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, follow
+from dispatch import copier, follow, refill
 from dispatch.alarm import Alarm
 from dispatch.alarm_queue import AlarmQueue
 from dispatch.sites import Site
@@ -133,3 +133,42 @@ async def test_a_flood_of_strangers_goes_on_where_the_first_of_them_are_closed_a
             await here.dispatched(redis)
     assert next(line["cursor"] for line in said if line["event"] == "refilling") == 20
     assert await held(queue) == before
+
+
+async def test_a_flood_that_a_refill_stood_in_for_is_closed_again_by_the_next_refill_too(
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done with a later flood's alarm is done where that is, and not where the first refill began."""
+    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    strangers = iter(range(7000, 8000))
+
+    async def flood(count: int) -> None:
+        await here.take(*(sia(str(next(strangers)), "Nri1/BA001", 1) for _ in range(count)))
+        await here.dispatched(redis)
+
+    async def close_all(but: str) -> None:
+        while alarm := await queue.claim("Anne", 600):
+            if alarm.id != but:
+                await queue.close(alarm.id, alarm.fence or 0, alarm.events, "false alarm", "")
+
+    async with here.followed():
+        await flood(22)  # 21 opens the flood's alarm
+        await here.take(burglary(1))  # 23 stays open: a refill begins there
+        await close_all(here.id(23))
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+        await copied(here, queue)
+        assert seen(await queue.open_alarms(10)) == before
+        await asyncio.sleep(0)
+        here.seconds += 120
+        await flood(22)
+        await close_all("")
+        await copied(here, queue)
+        assert seen(await queue.open_alarms(10)) == before
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
