@@ -311,8 +311,9 @@ class LedgerReader:
         return copied
 
     def close(self) -> None:
-        """Close what is open."""
-        self._let_go()
+        """Close what is open, once nobody reads it: a task that is cancelled does not wait for its thread."""
+        with self._reading:
+            self._let_go()
 
 
 def _copy(segment: SegmentReader, to: Path) -> list[Path]:

@@ -306,6 +306,18 @@ def test_several_threads_may_use_one_reader(ledger: Ledger, reader: LedgerReader
         list(threads.map(work, range(4)))
 
 
+def test_who_closes_waits_for_a_thread_that_reads(ledger: Ledger, reader: LedgerReader) -> None:
+    """SQLite falls over, and the process with it, where a file is closed under a statement."""
+    add(ledger, 1, 2, 3)
+    with ThreadPoolExecutor() as pool:
+        with reader._at(1) as segment:
+            closed = pool.submit(reader.close)
+            with pytest.raises(TimeoutError):
+                closed.result(0.1)
+            assert segment.head() == 3
+        closed.result(5)
+
+
 def test_reading_and_verifying_hold_no_more_of_a_large_ledger_than_of_a_small_one(folder: Path, ledger: Ledger) -> None:
     peaks = []
     for count in (10_000, 50_000):
