@@ -51,6 +51,8 @@ DAMAGED: Final = (
     b"Guru Meditation",  # it fell over them
 )
 """What it says of data that it cannot read back: after a power cut a file may end in zeros, or be there without another."""
+NO_MEMORY: Final = b"Out Of Memory allocating"
+"""What it says before it falls over data that is whole: the same will be read once there is memory again."""
 LOG_BYTES_READ: Final = 1024 * 1024
 PR_SET_PDEATHSIG: Final = 1
 
@@ -124,8 +126,8 @@ class EmbeddedValkey:
             self._binary = str(get_binary_path())
         except ValkeyBinaryNotFoundError as error:
             raise EmbeddedRefused(f"no valkey-server for this machine: give [redis] url the address of one ({error})") from error
-        self._lock = await self._take_lock()
         try:
+            self._lock = await self._take_lock()
             self._child = await self._spawn()
             try:
                 await self._wait_for_answer(self._child)
@@ -134,6 +136,9 @@ class EmbeddedValkey:
                     raise
                 self._child = await self._spawn()
                 await self._wait_for_answer(self._child)
+        except OSError as error:  # no room for the lock, or no process to be had
+            await self.stop()
+            raise EmbeddedRefused(f"the embedded server cannot be started: {error}") from error
         except BaseException:
             await self.stop()
             raise
@@ -164,21 +169,25 @@ class EmbeddedValkey:
         path = self._folder / "lock"
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + LOCK_WAIT_S_MAX
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
-                    os.close(lock)
-                    raise EmbeddedRefused(
-                        f"{self._folder} is in use by process {holder} or its valkey-server: stop it, or choose another state_dir"
-                    ) from None
-                await asyncio.sleep(0.1)
-            else:
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-                return lock
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+                        who = f"process {holder} or its valkey-server"
+                        raise EmbeddedRefused(
+                            f"{self._folder} is in use by {who}: stop it, or choose another state_dir"
+                        ) from None
+                    await asyncio.sleep(0.1)
+                else:
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+                    return lock
+        except BaseException:
+            os.close(lock)
+            raise
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         self._logged = self._log.stat().st_size if self._log.exists() else 0
@@ -217,18 +226,26 @@ class EmbeddedValkey:
         raise EmbeddedRefused(f"valkey-server exited with code {child.returncode}: see {self._log}")
 
     def _set_damaged_aside(self) -> bool:
-        """Where the server that has exited could not read its data back, have the next one begin empty; says whether."""
+        """
+        Where the server that has exited could not read its data back, have the next one begin empty; says whether.
+
+        Raises EmbeddedRefused where that data cannot be moved away.
+        """
         try:
             with self._log.open("rb") as log_file:
                 log_file.seek(self._logged)
                 said, ready, _ = log_file.read(LOG_BYTES_READ).partition(READY)
-            causes = [line.decode(errors="replace") for line in said.splitlines() if any(words in line for words in DAMAGED)]
-            if ready or not causes:
-                return False
-            shutil.rmtree(self._folder / "damaged", ignore_errors=True)
-            kept = (self._folder / "appendonlydir").rename(self._folder / "damaged")
         except OSError:
             return False
+        causes = [line.decode(errors="replace") for line in said.splitlines() if any(words in line for words in DAMAGED)]
+        if ready or not causes or NO_MEMORY in said:
+            return False
+        data = self._folder / "appendonlydir"
+        try:
+            shutil.rmtree(self._folder / "damaged", ignore_errors=True)
+            kept = data.rename(self._folder / "damaged")
+        except OSError as error:
+            raise EmbeddedRefused(f"valkey-server cannot read its data back: {causes[0]}: move {data} away ({error})") from error
         effect = "it begins empty, and is filled from what is on disk"
         log.critical("valkey_damaged", error=causes[0], kept=str(kept), effect=effect)
         return True
@@ -240,7 +257,10 @@ class EmbeddedValkey:
             code = await self._end_of(child)
             if time.monotonic() - started > RESTART_S_MAX:  # it had recovered
                 restart_s = RESTART_S_FIRST
-            self._set_damaged_aside()
+            try:
+                self._set_damaged_aside()
+            except EmbeddedRefused as error:
+                log.critical("valkey_damaged", error=str(error), kept="", effect="it cannot start until somebody does")
             self._on_exit(code, restart_s)
             await asyncio.sleep(restart_s)
             restart_s = min(restart_s * 2, RESTART_S_MAX)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -266,6 +267,50 @@ async def test_data_that_cannot_be_read_back_is_set_aside(
     (line,) = [line for line in said if line["event"] == "valkey_damaged"]
     assert (line["log_level"], line["kept"]) == ("critical", str(tmp_path / "valkey" / "damaged"))
     assert any((tmp_path / "valkey" / "damaged").iterdir())
+
+
+async def test_data_that_is_whole_is_kept_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It falls over that too, and says so in the same words."""
+    async with running(tmp_path):
+        await remember(tmp_path, 3)
+        async with connect("embedded", tmp_path) as redis:
+            for n in range(60):
+                await redis.set(f"large {n}", bytes(2_000_000))
+    die_with = embedded._die_with
+
+    def short(parent: int) -> Callable[[], None]:
+        def ask() -> None:
+            resource.setrlimit(resource.RLIMIT_AS, (150 * 2**20,) * 2)
+            die_with(parent)()
+
+        return ask
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_die_with", short)
+        with pytest.raises(EmbeddedRefused, match="exited with code"):
+            await EmbeddedValkey(tmp_path, print).start()
+    async with running(tmp_path):
+        assert await remembered(tmp_path) == 3
+
+
+async def test_damaged_data_that_cannot_be_moved_away_is_told(tmp_path: Path) -> None:
+    async with running(tmp_path):
+        await remember(tmp_path, 3)
+    zeros_at_the_end(tmp_path / "valkey" / "appendonlydir")
+    (tmp_path / "valkey" / "damaged").touch()
+    with pytest.raises(EmbeddedRefused, match=r"Bad file format.* move .*/valkey/appendonlydir away .*Not a directory"):
+        await EmbeddedValkey(tmp_path, print).start()
+
+
+async def test_a_fault_of_the_system_is_a_refusal_and_leaves_nothing_open(tmp_path: Path) -> None:
+    """Whoever tries again must learn that there is something to try again."""
+    (tmp_path / "valkey" / "lock").mkdir(parents=True)
+    server = EmbeddedValkey(tmp_path, print)
+    with pytest.raises(EmbeddedRefused, match=r"cannot be started: .*Is a directory"):
+        await server.start()
+    (tmp_path / "valkey" / "lock").rmdir()
+    await server.start()
+    await server.stop()
 
 
 async def test_stop_may_be_called_at_any_time(tmp_path: Path) -> None:
