@@ -48,6 +48,10 @@ BySite = dict[str, tuple[Site, list[Entry]]]
 class Applies(Protocol):
     """Who puts a journal's entries into the queue, as the follower does."""
 
+    @property
+    def cursor(self) -> int:
+        """How far they are put."""
+
     async def read_on(self, until: int) -> tuple[Entry | None, BySite]:
         """Give the next entries behind the cursor, up to a position but no more than a batch; the last, and of what sites."""
 
@@ -269,24 +273,30 @@ class Refill:
         Before each, the journal's entries up to where the alarm's site was when it was done. What comes behind the last act is
         not applied.
         """
-        head = self._register.head()
-        lost = list[Act]()
-        reached = done
-        while reached < head and (page := self._register.acts(reached, ACTS_PAGE)):
+        head, begun = self._register.head(), self._follower.cursor
+        reached, redone, early = done, 0, 0
+        lost = list[tuple[int, int]]()
+        """Where each has to be done, and where it stands in the register: of years, the acts themselves would not fit."""
+        while reached < head and (page := await asyncio.to_thread(self._register.acts, reached, ACTS_PAGE)):
             here = await self._queue.act_ids(page[0][1].id, page[-1][1].id)
-            lost += [act for _, act in page if act.id not in here]
+            missing = [(self._cursor_of(act), position, act) for position, act in page if act.id not in here]
+            # No entry that is put again comes before these
+            before = [act for cursor, _, act in missing if cursor <= begun]
+            await self._replay(before, done)
+            lost += [(cursor, position) for cursor, position, _ in missing if cursor > begun]
+            early += len(before)
             reached = page[-1][0]
-        lost.sort(key=self._cursor_of)
-        redone = 0
+        lost.sort()
         while redone < len(lost):
-            last, sites = await self._follower.read_on(self._cursor_of(lost[-1]))
-            upto = bisect_right(lost, last.position, redone, key=self._cursor_of) if last else len(lost)
-            await self._again(last, sites, lost[redone:upto], done)
+            last, sites = await self._follower.read_on(lost[-1][0])
+            upto = bisect_right(lost, last.position, redone, key=itemgetter(0)) if last else len(lost)
+            acts = await asyncio.to_thread(self._acts_at, [position for _, position in lost[redone:upto]])
+            await self._again(last, sites, acts, done)
             redone = upto
-            self._say(last.position if last else self._reader.head(), redone, len(lost))
+            self._say(last.position if last else self._reader.head(), early + redone, early + len(lost))
         digest = self._register.digest(reached)
         await self._queue.replay(self._register.id, reached, [], digest.hex() if digest else "")
-        return len(lost)
+        return early + len(lost)
 
     async def begin_empty(self, start: int) -> None:
         """Have an empty Redis begin behind position `start`, with what was open there. A site that another node has put stays."""
@@ -307,7 +317,7 @@ class Refill:
         while True:
             closing = [act.alarm for _, act in page if act.act == "close"]
             await self._queue.refill(self._reader.id, last.id if last else NO_ID, closing, list(last.cursors if last else ()))
-            if done >= head or not (page := self._register.acts(done, ACTS_PAGE)):
+            if done >= head or not (page := await asyncio.to_thread(self._register.acts, done, ACTS_PAGE)):
                 return
             done = page[-1][0]
 
@@ -316,7 +326,9 @@ class Refill:
         start = min((entries[0].position for _, entries in sites.values()), default=self._reader.head() + 1) - 1
         opening = {entry.position: name for name, (_, entries) in sites.items() for entry in entries}
         # An alarm is of the site that had its account when it was opened here: which one has it may have changed since the act
-        here = await self._queue.sites_of([act.alarm for act in acts])
+        here = dict[str, str]()
+        for first in range(0, len(acts), ACTS_PAGE):
+            here |= await self._queue.sites_of([act.alarm for act in acts[first : first + ACTS_PAGE]])
 
         def site_of(act: Act) -> str:
             return here.get(act.alarm) or opening.get(_opened(act, self._reader.id)) or act.site
@@ -324,10 +336,17 @@ class Refill:
         for part, now in rounds(sites, acts, lambda act: max(self._cursor_of(act), start), site_of):
             if part:
                 await self._follower.apply(part, None)
-            for first in range(0, len(now), ACTS_PAGE):
-                await self._queue.replay(self._register.id, done, [_replayed(act) for act in now[first : first + ACTS_PAGE]])
+            await self._replay(now, done)
         if last:
             await self._follower.apply({}, last)
+
+    async def _replay(self, acts: Sequence[Act], done: int) -> None:
+        for first in range(0, len(acts), ACTS_PAGE):
+            await self._queue.replay(self._register.id, done, [_replayed(act) for act in acts[first : first + ACTS_PAGE]])
+
+    def _acts_at(self, positions: Sequence[int]) -> list[Act]:
+        """Read acts again, by where they stand in the register."""
+        return [act for position in positions for at, act in self._register.acts(position - 1, 1) if at == position]
 
     def _cursor_of(self, act: Act) -> int:
         return _cursor(act, self._reader.id)

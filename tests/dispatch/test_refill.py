@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from dispatch import copier, follow, own_site, refill
 from dispatch.alarm import AlarmState
-from dispatch.alarm_queue import AlarmQueue, AlarmRefused
+from dispatch.alarm_queue import AlarmQueue, AlarmRefused, ReplayedAct
 from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
 from dispatch.register import Act, Register, RegisterReader
 from protocols.errors import Reason
@@ -123,6 +123,42 @@ async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
     assert seen(await queue.open_alarms(10)) == before
     assert await redis.keys("*:alarm:*") != []
     assert len(await redis.keys("*:alarm:*")) == 2
+
+
+async def test_a_register_of_years_is_gone_through_a_page_at_a_time(
+    here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All its acts at once would be more than fits into memory, and than is sent to Redis before its time is up."""
+    monkeypatch.setattr(refill, "ACTS_PAGE", 16)
+    asked, replayed = list[int](), list[int]()
+    sites_of, replay = AlarmQueue.sites_of, AlarmQueue.replay
+
+    async def ask(self: AlarmQueue, alarm_ids: Sequence[str]) -> dict[str, str]:
+        asked.append(len(alarm_ids))
+        return await sites_of(self, alarm_ids)
+
+    async def put(self: AlarmQueue, register: str, position: int, acts: Sequence[ReplayedAct], digest: str = "") -> int:
+        replayed.append(len(acts))
+        return await replay(self, register, position, acts, digest)
+
+    async with here.followed():
+        await here.take(*(burglary(n, 100) for n in range(300)))
+        await here.dispatched(redis)
+        await close_some(queue, 1, 1)
+        await here.take(burglary(500), burglary(501), burglary(505))
+        await here.dispatched(redis)
+        await close_some(queue, 1, 2)
+        await copied(here, queue)
+        before = seen(await queue.open_alarms(10))
+    await redis.flushall()
+    monkeypatch.setattr(AlarmQueue, "sites_of", ask)
+    monkeypatch.setattr(AlarmQueue, "replay", put)
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == before
+    assert sum(replayed) > 200
+    assert max(replayed) == 16
+    assert max(asked) < 16
 
 
 async def test_an_older_copy_is_brought_up_with_what_people_did_since(tmp_path: Path) -> None:
