@@ -120,8 +120,8 @@ def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -
     entries. For what was open there see `stand_ins`.
     """
     delivered = Delivered.read(state_dir)
-    if delivered is None or delivered.journal != reader.id:
-        return reader.first() - 1
+    if delivered is None or delivered.journal != reader.id or delivered.cursor > reader.head():
+        return reader.first() - 1  # one that is ahead: an older copy of this journal was put back, and what comes is not applied
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
     earliest = max(reader.first(), start - BACK_MAX)
     acts = _acts_on(register, reader.id)

@@ -256,6 +256,7 @@ async def test_where_it_begins(
     here: Centre, oldest: int | None, acts: list[tuple[str, int, int]], start: int, tmp_path: Path
 ) -> None:
     """Where an alarm was open at the place where it would begin, it begins where that one was opened."""
+    await here.take(*(burglary(n) for n in range(100)))
     Delivered(here.journal.id, 100, oldest).write(here.folder)
     register = Register(tmp_path)
     register.append(act(n, name, opened, cursor, here.journal.id) for n, (name, opened, cursor) in enumerate(acts, 1))
@@ -266,6 +267,18 @@ async def test_where_it_begins(
     assert first_act_needed(here.folder, reader, told) == min(needed, default=len(acts) + 1)
     for each in (reader, told, register):
         each.close()
+
+
+async def test_an_older_copy_of_the_journal_beside_an_empty_redis_skips_nothing(
+    here: Centre, queue: AlarmQueue, redis: Redis
+) -> None:
+    """What was delivered is told of entries that are gone: their positions are given to the next reports."""
+    await here.take(burglary(1))
+    Delivered(here.journal.id, 100, 90).write(here.folder)
+    async with here.followed():
+        await here.take(burglary(2))
+        await here.dispatched(redis)
+    assert [alarm.id for alarm in await queue.open_alarms(10)] == [here.id(1), here.id(2)]
 
 
 async def test_a_journal_that_does_not_belong_to_redis_is_refused_in_words(here: Centre) -> None:

@@ -16,6 +16,7 @@ from receiver.config import Guarantees
 from receiver.delivered import Delivered
 from receiver.journal import Journal
 from receiver.segment import segments
+from tests.receiver.conftest import report, store
 
 KEPT = Guarantees(segment_bytes=65_536, retention_days=2)
 ACTS = 60
@@ -23,8 +24,9 @@ ACTS = 60
 
 @pytest.fixture
 async def journal(tmp_path: Path) -> AsyncIterator[str]:
-    """The id of the state folder's journal."""
+    """The id of the state folder's journal, of 600 entries."""
     journal = Journal(tmp_path)
+    await store(journal, *map(report, range(600)))
     yield journal.id
     await journal.close()
 
