@@ -126,8 +126,9 @@ def _resolution(options: bytes, order: str) -> int:
     position = 0
     while position + 4 <= len(options):
         code, length = struct.unpack_from(order + "HH", options, position)
-        if code == 9 and length == 1:  # noqa: PLR2004 - if_tsresol
-            power = options[position + 4]
+        value = options[position + 4 : position + 4 + length]
+        if code == 9 and length == len(value) == 1:  # noqa: PLR2004 - if_tsresol
+            power = value[0]
             return int((2 if power & 0x80 else 10) ** (power & 0x7F))
         position += 4 + (length + 3) // 4 * 4
     return 10**6
@@ -144,7 +145,10 @@ def _ip(link_type: int, packet: bytes) -> tuple[int, tuple[bytes, bytes], bytes]
         if fragment & 0x3FFF:
             raise ValueError("a fragment")
         end = at + length if length else len(packet)  # 0: the network card cuts it, later
-        begin = at + (packet[at] & 15) * 4
+        header = (packet[at] & 15) * 4
+        if header < 20:  # noqa: PLR2004 - up to the second address
+            raise ValueError("a header without its addresses")
+        begin = at + header
         return packet[at + 9], (packet[at + 12 : at + 16], packet[at + 16 : at + 20]), packet[begin:end]
     if version == 6:  # noqa: PLR2004 - IPv6
         length = struct.unpack_from("!4xH", packet, at)[0]

@@ -109,6 +109,21 @@ def test_what_cannot_be_heard_is_left_out_and_a_gap_is_given_up() -> None:
     assert stream(pcap(*(ethernet(ipv4(packet)) for packet in lost))) == b"a" + b"c" * 65
 
 
+def test_a_packet_that_is_too_short_for_its_addresses_is_left_out() -> None:
+    """Its header says that it has none: it took all that stood behind it along."""
+    damaged = b"\x40" + ipv4(udp(b""), 17)[1:19]
+    assert [data for _, _, data, _ in payloads(pcap(damaged, ipv4(udp(b"frame"), 17), link_type=101))] == [b"frame"]
+
+
+def test_an_option_that_is_cut_off_before_its_value_is_none() -> None:
+    cut = pcapng(ethernet(ipv4(udp(b"x"), 17)))
+    begin = cut.index(struct.pack("<HHB", 9, 1, 6))
+    size = begin + 4 - 28 + 4
+    cut = cut[:32] + struct.pack("<I", size) + cut[36 : begin + 4] + struct.pack("<I", size) + cut[begin + 16 :]
+    ((_, at, data, _),) = payloads(cut)
+    assert (at, data) == (AT, b"x")
+
+
 def test_resolutions_of_pcapng_are_heeded() -> None:
     for resolution in (3, 6, 9):
         ((_, at, _, _),) = payloads(pcapng(ethernet(ipv4(udp(b"x"), 17)), resolution=resolution))
