@@ -26,12 +26,13 @@ _HEADER: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_RAW: Final = re.compile(rb'\n(?:[0-9A-Fa-f]{4}|..)0[0-9A-Fa-f]{3}"[^\r]*\r', re.DOTALL)
+_RAW: Final = re.compile(rb'\n(?:[0-9A-Fa-f]{4}|..)0[0-9A-Fa-f]{3}"', re.DOTALL)
 _LITERAL: Final = re.compile(r"""\A\s*[bB](?P<quote>['"])(?P<inner>.*)(?P=quote)\s*\Z""", re.DOTALL)
 _DOUBLED: Final = re.compile(r'\\\\(?:n|x0[Aa])[0-9A-Fa-f]{4}0[0-9A-Fa-f]{3}\\*"')
 _ESCAPE: Final = re.compile(r"""\\(["'/t\\]|u00[0-9A-Fa-f]{2})""")
 """An escape of JSON's or Python's that is none of ours; and ours of a backslash, so that what follows it is none."""
-_NAMED: Final = re.compile(r"\s*<((?:0x)?0D|CR)>\s*|<((?:0x)?0A|LF)>\s*", re.IGNORECASE)
+_NAMED: Final = re.compile(r"(?:(?<!\s)\s+)?<((?:0x)?0D|CR)>\s*|<((?:0x)?0A|LF)>\s*", re.IGNORECASE)
+"""Blanks before it are tried where they begin alone: from each of them, a long row would be looked through again."""
 _AROUND: Final = b"\n\0\"'`.,;)> "
 """What may have been copied with a frame, and ends none."""
 _ESCAPED: Final = re.compile(rb"\\(?:x[0-9A-Fa-f]{2}|[nr])")
@@ -59,7 +60,8 @@ def pieces(data: bytes, *, framed: bool = True) -> Iterator[Piece]:
     framed: its frames are DC-09's. Those of others are lines: text without a backslash is raw bytes too.
     """
     if framed:
-        raw = _RAW.search(data) and data.endswith((b"\r", b"\0"))
+        first = _RAW.search(data) if data.endswith((b"\r", b"\0")) else None
+        raw = first is not None and data.find(b"\r", first.end()) >= 0
     else:
         raw = not data.lstrip().startswith(b"{") and not _ESCAPED.search(data)
     if pcap.is_capture(data):
@@ -96,7 +98,7 @@ def _object(line: str, peer: str) -> Piece | None:
         data = frame.encode("latin-1") if raw else unescape(frame)
         at = told.get("received_at") or told.get("at") or told.get("timestamp")
         return Piece(peer, data, at and _moment(at), whole=True)
-    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError):
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         return None
 
 

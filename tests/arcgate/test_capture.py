@@ -31,6 +31,8 @@ def test_each_line_of_text_is_read_as_it_was_written() -> None:
         json.dumps({"at": at, "frame": escape(TWO), "reply": "x"}),
         json.dumps({"event": "frame_rejected", "timestamp": at[:-1], "frame": "GET / HTTP/1.1"}),
         json.dumps({"event": "started"}),
+        json.dumps({"at": "0001-01-01T00:00:00+14:00", "frame": escape(TWO)}),
+        '{"frame": "", "deep": ' + "[" * 9999 + "]" * 9999 + "}",
         json.dumps(["frame"]),
         "{broken",
         "",
@@ -92,6 +94,19 @@ def test_what_belongs_to_a_frame_is_not_taken_for_what_stands_around_it() -> Non
     assert frame_of(escape(ONE) + "GET") == (ONE + b"GET", "")
     dots = dc09.build(sia("1234", "Nri1/BA1^...^"))[:-2]
     assert frame_of(escape(dots))[0] == dots + b"\r"
+
+
+def test_what_is_made_to_be_slow_is_read_all_the_same() -> None:
+    """Each sign is looked at a few times: else these would take an hour."""
+    for text in ("a" + " " * 2_000_000 + "b", "<LF>" + " " * 2_000_000 + "b"):
+        assert len(frame_of(text)[0]) in {len(text), 2}
+    headers = b'\n00000FFF"' * 200_000
+    assert [piece.data for piece in pieces(headers + b"\0")] == [headers + b"\0"]
+
+
+@pytest.mark.parametrize("text", ["<LF> <CR>", " <LF>\t <CR> <CR>", "  <CR>  <LF> "])
+def test_blanks_around_signs_that_are_named_are_left_out(text: str) -> None:
+    assert frame_of(f"x{text}y")[0].split() == [b"x", b"y"]
 
 
 @pytest.mark.parametrize("line", [repr(ONE), f"<LF>{TEXT}<CR>", json.dumps(escape(ONE)), ONE[1:-1].hex()])
