@@ -39,7 +39,7 @@ class Dc09Link:
         self._pending = b""
         """From the beginning of a frame that is not whole yet, or that may become one."""
         self._scanned = 0
-        """Up to here in `_pending` no CR ends the frame: each byte is looked at once, however it is cut."""
+        """Up to here in `_pending` no CR ends the frame, no header cuts it off: each byte is looked at once, however cut."""
         self._noise = b""
 
     def receive(self, data: bytes, now: datetime) -> list[Received]:
@@ -54,8 +54,9 @@ class Dc09Link:
         position = 0
         while header := STRICT_HEADER.match(buffer, position) or HEADER.search(buffer, position):
             start, body = header.start(), header.end() - 1
-            end: int | None = body + int(header[2], 16)
-            if buffer.find(b"\r", body) != end or buffer.find(b"\n", body, end) >= 0:  # nearly never
+            by_length = body + int(header[2], 16)
+            end: int | None = by_length
+            if buffer.find(b"\r", body, by_length + 1) != by_length or buffer.find(b"\n", body, by_length) >= 0:  # nearly never
                 end, scanned = _find_end(buffer, header, scanned), 0
             if start > position:
                 self._hear_noise(buffer[position:start])
@@ -179,15 +180,16 @@ def _find_end(buffer: bytes, header: re.Match[bytes], scanned: int) -> int | Non
     """
     Find where the frame of `header` ends.
 
-    scanned: before this, no CR ends it. Returns the index of its CR; or, where a new header stands before any end, the index of
-    that header: the frame was cut off; or None: not there yet. The length says where the CR should be; where it lies, the first
-    CR whose checksum fits decides, else the first one after that place. So the result is the same however the bytes were cut.
+    scanned: before this, no CR ends it and no new header is whole. Returns the index of its CR; or, where a new header stands
+    before any end, the index of that header: the frame was cut off; or None: not there yet. The length says where the CR should
+    be; where it lies, the first CR whose checksum fits decides, else the first one after that place. So the result is the same
+    however the bytes were cut.
     """
     body, crc = header.end() - 1, header[1]
     by_length = body + int(header[2], 16)
     wanted = int(crc, 16) if len(crc) == _CRC_DIGITS else int.from_bytes(crc)
     limit = header.start() + FRAME_BYTES_MAX
-    cut_off = _LED_HEADER.search(buffer, body, limit)
+    cut_off = _LED_HEADER.search(buffer, max(body, scanned - HEADER_BYTES_MAX), limit)
     until = cut_off.end() if cut_off else limit
     summed, at = 0, body
     end = buffer.find(b"\r", max(body, scanned), until)

@@ -1,5 +1,6 @@
 """The DC-09 link: every vector whole, byte by byte, after noise and twice in one read; and any bytes at all."""
 
+import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, get_args
@@ -10,7 +11,7 @@ from fastcrc.crc16 import arc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.dc09 import FRAME_BYTES_MAX, Dc09, Dialect, Frame, Rules, build, read_reply
+from protocols.dc09 import FRAME_BYTES_MAX, Dc09, Dialect, Frame, Rules, build, link, read_reply
 from protocols.errors import Reason
 from protocols.event import Category, Format
 from protocols.link import LinkTest, Message, Policy, Received, Rejected, escape, unescape
@@ -268,6 +269,25 @@ def test_noise_made_to_be_slow_is_read_in_time_that_grows_with_its_length(patter
         patch.setattr("protocols.dc09.link.arc", counting)
         assert all(isinstance(item, Rejected) for item in receive(noise))
     assert counted < 3 * len(noise)
+
+
+@pytest.mark.parametrize("filling", [b"\n", b"\n00000FFF", b"x"])
+def test_a_frame_that_comes_byte_by_byte_is_looked_through_once_for_what_cuts_it_off(filling: bytes) -> None:
+    """A header that promises 4095 bytes, and LFs: each byte that came had all before it searched again."""
+    noise = (b'\n00000FFF"' + filling * FRAME_BYTES_MAX)[:FRAME_BYTES_MAX]
+    searched = 0
+
+    class Counting:
+        def search(self, buffer: bytes, begin: int, limit: int) -> re.Match[bytes] | None:
+            nonlocal searched
+            searched += max(0, min(limit, len(buffer)) - begin)
+            return led_header.search(buffer, begin, limit)
+
+    led_header = link._LED_HEADER
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link, "_LED_HEADER", Counting())
+        receive(*one_by_one(noise))
+    assert searched < 20 * len(noise)
 
 
 def test_an_account_of_any_kind_is_taken_whole() -> None:
