@@ -185,7 +185,7 @@ def unescape(text: str) -> bytes:
             data += b"\n" + piece[1:].encode()
         elif piece[:1] == "r":
             data += b"\r" + piece[1:].encode()
-        elif piece[:1] == "x" and len(piece) >= 3:  # noqa: PLR2004 - x and two digits
+        elif piece[:1] == "x" and len(piece) >= 3 and not piece[1:3].isspace():  # noqa: PLR2004 - x and two digits
             data += bytes.fromhex(piece[1:3]) + piece[3:].encode()
         elif not piece:
             data += b"\\" + next(pieces, "").encode()

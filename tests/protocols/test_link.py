@@ -30,7 +30,7 @@ def test_what_a_person_may_write_as_well(text: str, data: bytes) -> None:
     assert unescape(text) == data
 
 
-@pytest.mark.parametrize("text", ["\\t", "\\N", "\\x", "\\x1", "\\xg0", "\\x 1", "\\x+1", "\\é", "\\x1\\n"])
+@pytest.mark.parametrize("text", ["\\t", "\\N", "\\x", "\\x1", "\\xg0", "\\x 1", "\\x  1", "\\x+1", "\\é", "\\x1\\n"])
 def test_a_backslash_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"backslash|hexadecimal"):
         unescape(text)
