@@ -125,6 +125,8 @@ class ReplayedAct(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     note: str = ""
     events: int | None = None
     """How many events the alarm had: a close leaves an alarm open that has more. None: not known, and not asked."""
+    others: dict[str, int] = {}
+    """How far other journals were applied to its site then: where one is awaited and not as far, it will do this act itself."""
 
 
 class AlarmRefused(Exception):  # noqa: N818 - the queue refused: an answer, not a fault

@@ -342,7 +342,8 @@ class Refill:
 
     async def _replay(self, acts: Sequence[Act], done: int) -> None:
         for first in range(0, len(acts), ACTS_PAGE):
-            await self._queue.replay(self._register.id, done, [_replayed(act) for act in acts[first : first + ACTS_PAGE]])
+            page = [_replayed(act, self._reader.id) for act in acts[first : first + ACTS_PAGE]]
+            await self._queue.replay(self._register.id, done, page)
 
     def _acts_at(self, positions: Sequence[int]) -> list[Act]:
         """Read acts again, by where they stand in the register."""
@@ -357,7 +358,7 @@ class Refill:
             self._log.warning("refilling", journal=self._reader.id, cursor=cursor, head=self._reader.head(), act=act, acts=acts)
 
 
-def _replayed(act: Act) -> ReplayedAct:
+def _replayed(act: Act, journal: str) -> ReplayedAct:
     return ReplayedAct(
         id=act.id,
         act=act.act,
@@ -367,4 +368,5 @@ def _replayed(act: Act) -> ReplayedAct:
         outcome=act.outcome,
         note=act.note,
         events=act.events or None,
+        others={other: cursor for other, cursor in act.cursors.items() if other != journal},
     )

@@ -1,8 +1,8 @@
 -- What the dispatcher alone calls, beside put: it brings an empty or older server up to what people have done, and says what is still open.
 
 -- An act, as p:acts had it. ID: its id there. FENCE: a number. OUTCOME, NOTE: of a close, else empty. EVENTS: how many events the alarm had
--- when it was closed; nil where that is not known.
-local ID, ACT, ALARM, OPERATOR, FENCE, OUTCOME, NOTE, EVENTS = 1, 2, 3, 4, 5, 6, 7, 8
+-- when it was closed; nil where that is not known. OTHERS: journal -> position: how far others than the caller's were applied to its site.
+local ID, ACT, ALARM, OPERATOR, FENCE, OUTCOME, NOTE, EVENTS, OTHERS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local LEASE_MS_REPLAYED = 60000
 
 -- An act's time, ms since 1970, and its number in that ms; zeros for what is no act's id.
@@ -18,6 +18,16 @@ local function later(act_id, than)
   return ms > than_ms or (ms == than_ms and number > than_number)
 end
 
+-- Whether another journal, which reports of this site too, is on its way to where it was: it does the act when it is there. Done before, what
+-- that journal has put up to then would open again what was closed.
+local function too_early(p, site, others)
+  for journal, position in pairs(others or {}) do
+    local at = redis.call('HGET', p .. ':site:' .. site, 'at:' .. journal)
+    if at and tonumber(at) < position and redis.call('ZSCORE', p .. ':awaited', journal) then return true end
+  end
+  return false
+end
+
 -- Does again what was done; says whether it did. A close is the end of an alarm, so it counts though a lease has run out, or somebody has
 -- claimed, while the replay was on its way to it; but never over events that whoever closed it has not seen. An alarm that stands for one
 -- of before has not the events that were there, and repetitions of those count as more.
@@ -25,7 +35,7 @@ local function redo(p, now, act)
   local id, name = act[ALARM], act[ACT]
   local key = p .. ':alarm:' .. id
   local alarm = redis.call('HMGET', key, 'state', 'act', 'site', 'events', 'account')
-  if not alarm[1] or alarm[1] == 'closed' then return false end
+  if not alarm[1] or alarm[1] == 'closed' or too_early(p, alarm[3], act[OTHERS]) then return false end
   if name == 'close' then
     if act[EVENTS] and alarm[5] ~= EARLIER and tonumber(alarm[4]) > act[EVENTS] then return false end
     redis.call('ZREM', p .. ':waiting', id)

@@ -33,7 +33,7 @@ def event(number: int, priority: Priority = Priority.INTRUSION, at: int | None =
 
 def replayed(act_id: str, fields: dict[str, str]) -> ReplayedAct:
     """An act of the stream, as a register gives it back."""
-    values = [act_id, *(fields.get(name, "") for name in ReplayedAct.__struct_fields__[1:])]
+    values = [act_id, *(fields.get(name, "") for name in ReplayedAct.__struct_fields__[1:-1])]
     return msgspec.convert(values, ReplayedAct, strict=False)
 
 

@@ -323,3 +323,21 @@ async def test_an_emptied_server_is_refilled_to_what_it_was(queue: AlarmQueue, r
     assert {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)} == set()
     assert [(a.id, a.state, a.fence) for a in await queue.open_alarms(1000)] == [(a.id, a.state, a.fence) for a in listed]
     assert await queue.oldest(J) == oldest
+
+
+async def test_an_act_waits_for_another_journal_that_is_not_yet_where_it_was(queue: AlarmQueue, follower: Follower) -> None:
+    """Each node does all acts again: closed by the one, what the other has yet to put back would open it anew."""
+    await queue.refill(J, "0-0", [], ["other"])
+    await follower.put("s", event(1))
+    close = act("close", 2, events=2, outcome="handled", others={J: 2, "other": 5, "of other sites": 9})
+    assert await queue.replay(R, 0, [close]) == 0
+    assert (await alarm(queue)).state is AlarmState.WAITING
+    await follower.put("s", event(2))
+    assert await queue.replay(R, 0, [close]) == 1
+    assert await queue.open_alarms(10) == []
+
+
+async def test_an_act_waits_for_no_journal_that_nobody_awaits(queue: AlarmQueue, follower: Follower) -> None:
+    await follower.put("s", event(1))
+    await queue.say_ready(J)
+    assert await queue.replay(R, 1, [act("claim", 1, others={J: 2})]) == 1
