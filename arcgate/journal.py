@@ -104,15 +104,19 @@ def backup(
     Example: `arcgate journal backup /mnt/backup/arcgate`
     """
     from dispatch.register import RegisterReader
+    from receiver.delivered import Delivered
     from receiver.journal import JournalError, JournalReader
 
     loaded = load(config_file)
     key, state_dir = loaded.digest_secret, loaded.state_dir
     try:
+        delivered = Delivered.read(state_dir)  # before the others: it is then never ahead of them
         # First the register: no act in the copy is then of an entry that the copy has not
         if any((state_dir / "register").glob("*.db")):
             ledger.backup("register", partial(RegisterReader, key=key), state_dir, folder, json=json)
         ledger.backup("journal", partial(JournalReader, key=key), state_dir, folder, json=json)
+        if delivered:
+            delivered.write(folder)
     except (JournalError, OSError) as error:
         fail(str(error), reason="BACKUP", json=json)
 

@@ -15,6 +15,7 @@ from arcgate.journal import _lines
 from protocols import dc09
 from protocols.event import CENTRE, Category, Event, Format, Qualifier
 from receiver.config import Guarantees
+from receiver.delivered import Delivered
 from receiver.journal import Entry, Report
 from receiver.ledger import Ledger
 from tests.conftest import ARCGATE, CONFIG, Gateway, run_arcgate, sia, small_disk
@@ -135,6 +136,10 @@ async def test_a_backup_is_made_while_the_gateway_runs_and_brings_an_empty_machi
     gateway.state_dir.mkdir()
     for what in ("journal", "register"):
         shutil.copytree(backup / what, gateway.state_dir / what)
+    kept = Delivered.read(backup)
+    assert kept
+    assert (kept.journal, kept.cursor in {2, 3}) == (journal["journal"], True), "so that it need not begin at the first entry"
+    shutil.copy(backup / "delivered.json", gateway.state_dir)
     gateway.start()
     await gateway.send(sia("1234", "Nri1/BA7", 4))
     (alarm,) = gateway.told("alarms", "list")
