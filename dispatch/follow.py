@@ -21,10 +21,11 @@ from redis.exceptions import RedisError
 from dispatch import state as states
 from dispatch.alarm import Action, Placement
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, Placed, PutEvent, PutResult, SiteChange, end
+from dispatch.beginning import beginning
 from dispatch.copier import Copier
 from dispatch.engine import decide
 from dispatch.own_site import OWN
-from dispatch.refill import BySite, Refill, check_history, start_at
+from dispatch.refill import BySite, Refill, check_history
 from dispatch.register import Register, RegisterReader
 from dispatch.server import QueueRefused
 from dispatch.sites import GHOST, Sites, ghost
@@ -148,11 +149,14 @@ class Follower:
                 told = {"register": acts.id, "position": known_to, "known": known, "found": found.hex()}
                 self._log.critical("register_altered", **told, todo="see `arcgate register verify`; acts are still copied to it")
             refill, begun = Refill(self._queue, reader, acts, self, self._log), time.monotonic()
+            begin = None if self.cursor else await asyncio.to_thread(beginning, self._state_dir, reader, acts)
+            if begin:
+                done = max(done, begin.done)
             await refill.begin(done)
-            if not self.cursor and (start := await asyncio.to_thread(start_at, self._state_dir, reader, acts)):
-                self._log.warning("refilling", journal=reader.id, cursor=start, head=reader.head(), acts=acts.head())
-                await refill.begin_empty(start)
-                self.cursor = start
+            if begin and begin.start:
+                self._log.warning("refilling", journal=reader.id, cursor=begin.start, head=reader.head(), acts=acts.head() - done)
+                await refill.begin_empty(begin)
+                self.cursor = begin.start
             first = self.cursor
             if missing := await refill.run(done):
                 seconds, entries = time.monotonic() - begun, self.cursor - first

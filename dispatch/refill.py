@@ -12,31 +12,17 @@ they see is what stood in the queue at that point of its history.
 import asyncio
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-import msgspec
-
-from dispatch.alarm import Action, Priority
-from dispatch.alarm_queue import AlarmQueue, PutEvent, ReplayedAct, SiteChange
+from dispatch.alarm_queue import AlarmQueue, ReplayedAct
+from dispatch.beginning import ACTS_PAGE, Beginning, cursor_of, opened_by
 from dispatch.register import NO_ID, Act, RegisterReader
 from dispatch.sites import GHOST, GHOSTS, Site
-from protocols.event import Category, Event, Format, Qualifier
-from receiver.delivered import Delivered
 from receiver.journal import Entry, JournalReader
 
-ACTS_PAGE: Final = 1000
 STAND_INS_A_PUT: Final = 256
-BACK_MAX: Final = 100_000
-"""So many entries before the oldest open alarm it goes back at most: a minute's work or two."""
-EARLIER: Final = "(earlier)"
-"""The account of an alarm that stands for one whose entries are not put again. No account of a file can have this number."""
-_CATEGORIES: Final = frozenset(map(str, Category))
-GHOSTS_MS: Final = 60_000
-"""For so long a ghost's alarm counts there: as in `lua/library.lua`."""
 SAY_S: Final = 2.0
 """How often it says how far it is."""
 
@@ -109,118 +95,6 @@ def check_history(
             f"entry {position} of journal {reader.id} is not the one that Redis was fed with: the journal was rewritten, or an "
             "older copy was put back and written on; `arcgate journal verify` tells more. Put the right one back"
         )
-
-
-def start_at(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:
-    """
-    Say where an empty Redis begins: the position before the first entry that it needs. It reads the whole register: for a thread.
-
-    No alarm that was open then may have been opened before, or what joined it would open another one: so from the oldest
-    that is open now, back to the oldest that was open then, and so on; but not beyond what retention has left, nor `BACK_MAX`
-    entries. For what was open there see `stand_ins`.
-    """
-    delivered = Delivered.read(state_dir)
-    if delivered is None or delivered.journal != reader.id or delivered.cursor > reader.head():
-        return reader.first() - 1  # one that is ahead: an older copy of this journal was put back, and what comes is not applied
-    start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
-    earliest = max(reader.first(), start - BACK_MAX)
-    acts = _acts_on(register, reader.id)
-    ended = sorted((_cursor(act, reader.id), opened) for act, opened in acts if act.act == "close" and opened < start)
-    while start > earliest and ended and ended[-1][0] >= start:
-        start = min(start, ended.pop()[1])
-    return max(start, earliest) - 1
-
-
-def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> list[SiteChange]:
-    """
-    Return what a Redis that begins behind `start` must hold to begin with: of each site, the alarms that were open there.
-
-    They have their ids, and what their sites' events are judged by, as the last act before told it; else the first one behind:
-    until somebody has it in hand, an alarm takes in whatever comes. So what joined one then joins it now, and opens no other.
-    """
-    told, closed = dict[str, tuple[int, Act]](), set[str]()
-    for act, opened in _acts_on(register, reader.id):
-        before = _cursor(act, reader.id) <= start
-        if opened > start:
-            continue
-        if before or act.alarm not in told:
-            told[act.alarm] = opened, act
-        if act.act == "close" and before:
-            del told[act.alarm]
-        elif act.act == "close":
-            closed.add(act.alarm)
-    by_site = dict[str, list[PutEvent]]()
-    for _, act in sorted((told[alarm] for alarm in closed), key=itemgetter(0)):
-        by_site.setdefault(act.site, []).append(_stand_in(act))
-    return [
-        SiteChange(site=site, name=site, version=0, state="", position=start, events=tuple(events))
-        for site, events in by_site.items()
-    ]
-
-
-def ghosts_before(start: int, reader: JournalReader, register: RegisterReader) -> dict[str, int]:
-    """Return the last ghosts' alarms that were opened up to `start`, and when, ms: they count for what is shown one by one."""
-    opened_at = {
-        act.alarm: min(act.opened_at, act.at_ms)
-        for act, opened in _acts_on(register, reader.id)
-        if opened <= start and act.site.startswith(GHOST)
-    }
-    newest = max(opened_at.values(), default=0)
-    return {alarm: at for alarm, at in opened_at.items() if at > newest - GHOSTS_MS}
-
-
-def _stand_in(act: Act) -> PutEvent:
-    category = Category(act.category) if act.category in _CATEGORIES else Category.UNKNOWN
-    event = Event(
-        EARLIER, Format.ARCGATE, "earlier", Qualifier.NEW, category, text="Opened before what this queue was filled from"
-    )
-    opened_at = min(act.opened_at, act.at_ms)
-    head = {"id": act.alarm, "received_at": datetime.fromtimestamp(opened_at / 1000, UTC), "label": event.text}
-    head |= {"priority": act.priority, "instruction": ""}
-    return PutEvent(
-        id=act.alarm,
-        at=opened_at,
-        action=Action.RAISE,
-        priority=Priority(act.priority),
-        life=bool(act.life),
-        account=EARLIER,
-        category=category,
-        label=event.text or "",
-        instruction="",
-        steps="[]",
-        body=msgspec.json.encode(head | msgspec.to_builtins(event)).decode(),
-    )
-
-
-def first_act_needed(state_dir: Path, reader: JournalReader, register: RegisterReader) -> int:
-    """Return the position of the first act that a Redis which begins at `start_at` needs; the one behind the last for none."""
-    start, done = start_at(state_dir, reader, register), register.first() - 1
-    while page := register.acts(done, ACTS_PAGE):
-        for position, act in page:
-            if _cursor(act, reader.id) > start:
-                return position
-        done = page[-1][0]
-    return done + 1
-
-
-def _acts_on(register: RegisterReader, journal: str) -> Iterator[tuple[Act, int]]:
-    """Give each act on an alarm that an entry of this journal opened, with that entry's position."""
-    done = register.first() - 1
-    while page := register.acts(done, ACTS_PAGE):
-        done = page[-1][0]
-        for _, act in page:
-            if opened := _opened(act, journal):
-                yield act, opened
-
-
-def _opened(act: Act, journal: str) -> int:
-    """Give the position of the journal's entry that opened the act's alarm; 0 where it was none of this journal's."""
-    by, _, position = act.alarm.rpartition("-")[0].rpartition("-")
-    return int(position) if by == journal and position.isdecimal() else 0
-
-
-def _cursor(act: Act, journal: str) -> int:
-    return act.cursors.get(journal, 0)
 
 
 def rounds(
@@ -298,14 +172,14 @@ class Refill:
         await self._queue.replay(self._register.id, reached, [], digest.hex() if digest else "")
         return early + len(lost)
 
-    async def begin_empty(self, start: int) -> None:
-        """Have an empty Redis begin behind position `start`, with what was open there. A site that another node has put stays."""
-        changes = await asyncio.to_thread(stand_ins, start, self._reader, self._register)
-        for first in range(0, len(changes), STAND_INS_A_PUT):
-            await self._queue.put(self._reader.id, 0, changes[first : first + STAND_INS_A_PUT])  # no cursor moves
-        await self._queue.note_ghosts(await asyncio.to_thread(ghosts_before, start, self._reader, self._register))
-        digest = self._reader.digest(start)
-        await self._queue.put(self._reader.id, start, [], digest.hex() if digest else "")
+    async def begin_empty(self, begin: Beginning) -> None:
+        """Have an empty Redis begin, with what was open there. A site that another node has put stays."""
+        for first in range(0, len(begin.stand_ins), STAND_INS_A_PUT):
+            await self._queue.put(self._reader.id, 0, begin.stand_ins[first : first + STAND_INS_A_PUT])  # no cursor moves
+        await self._queue.note_ghosts(begin.ghosts)
+        await self._queue.replay(self._register.id, begin.done, [])
+        digest = self._reader.digest(begin.start)
+        await self._queue.put(self._reader.id, begin.start, [], digest.hex() if digest else "")
 
     async def begin(self, done: int) -> None:
         """
@@ -331,7 +205,7 @@ class Refill:
             here |= await self._queue.sites_of([act.alarm for act in acts[first : first + ACTS_PAGE]])
 
         def site_of(act: Act) -> str:
-            return here.get(act.alarm) or opening.get(_opened(act, self._reader.id)) or act.site
+            return here.get(act.alarm) or opening.get(opened_by(act, self._reader.id)) or act.site
 
         for part, now in rounds(sites, acts, lambda act: max(self._cursor_of(act), start), site_of):
             if part:
@@ -350,7 +224,7 @@ class Refill:
         return [act for position in positions for at, act in self._register.acts(position - 1, 1) if at == position]
 
     def _cursor_of(self, act: Act) -> int:
-        return _cursor(act, self._reader.id)
+        return cursor_of(act, self._reader.id)
 
     def _say(self, cursor: int, act: int, acts: int) -> None:
         if time.monotonic() - self._said_at > SAY_S:

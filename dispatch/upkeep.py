@@ -1,7 +1,7 @@
 """
 What is done for the register now and then: the digest of its head goes to the log, and retention deletes what is old.
 
-    Register.head -> register_head        the journal's start_at -> the first act a refill needs -> Register.drop_old()
+    Register.head -> register_head        where an empty Redis begins -> the first act it needs -> Register.drop_old()
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from dispatch.refill import first_act_needed
+from dispatch.beginning import first_act_needed
 from dispatch.register import Register, RegisterReader
 from receiver.config import Guarantees
 from receiver.delivered import Delivered

@@ -11,11 +11,11 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, follow, own_site, refill
+from dispatch import beginning, copier, follow, own_site, refill
 from dispatch.alarm import AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, ReplayedAct
-from dispatch.refill import WrongJournal, check_history, first_act_needed, start_at
-from dispatch.register import Act, Register, RegisterReader
+from dispatch.refill import WrongJournal, check_history
+from dispatch.register import Act
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import Guarantees
@@ -56,12 +56,12 @@ async def close_some(queue: AlarmQueue, share: int, of: int) -> None:
             await queue.release(alarm.id, alarm.fence)
 
 
-@pytest.mark.parametrize("back_max", [refill.BACK_MAX, 0], ids=["from where nothing was open", "from the oldest open alarm"])
+@pytest.mark.parametrize("back_max", [beginning.BACK_MAX, 0], ids=["from where nothing was open", "from the oldest open alarm"])
 @pytest.mark.parametrize("started_anew", [False, True], ids=["while it runs", "before its start"])
 async def test_an_emptied_redis_holds_afterwards_what_it_held(  # noqa: PLR0913 - fixtures
     here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, started_anew: bool, back_max: int
 ) -> None:
-    monkeypatch.setattr(refill, "BACK_MAX", back_max)
+    monkeypatch.setattr(beginning, "BACK_MAX", back_max)
     async with here.followed():
         for n in range(200):
             await here.take(sia(str(1000 + n), f"Nri1/{CODES[n % 5]}{n % 99}", n + 1))
@@ -236,39 +236,6 @@ async def test_an_act_that_was_lost_with_redis_leaves_its_alarm_open(here: Centr
     assert (again.id, again.state) == (alarm.id, AlarmState.WAITING)
 
 
-def act(number: int, name: str, opened: int, cursor: int, journal: str) -> Act:
-    return Act(f"{number}-0", name, f"{journal}-{opened:012d}-0", "s", "Anne", number, 1, 3, {journal: cursor})
-
-
-@pytest.mark.parametrize(
-    ("oldest", "acts", "start"),
-    [
-        (None, [], 100),
-        (40, [], 39),
-        (40, [("close", 10, 30), ("close", 20, 60)], 9),
-        (40, [("close", 5, 8), ("close", 10, 15), ("close", 20, 60)], 19),
-        (40, [("claim", 10, 60), ("close", 45, 60)], 39),
-        (None, [("close", 10, 99)], 100),
-        (80, [("close", 10, 30), ("claim", 80, 90), ("close", 20, 60)], 79),
-    ],
-)
-async def test_where_it_begins(
-    here: Centre, oldest: int | None, acts: list[tuple[str, int, int]], start: int, tmp_path: Path
-) -> None:
-    """Where an alarm was open at the place where it would begin, it begins where that one was opened."""
-    await here.take(*(burglary(n) for n in range(100)))
-    Delivered(here.journal.id, 100, oldest).write(here.folder)
-    register = Register(tmp_path)
-    register.append(act(n, name, opened, cursor, here.journal.id) for n, (name, opened, cursor) in enumerate(acts, 1))
-    reader, told = JournalReader(here.folder), RegisterReader(tmp_path)
-    assert start_at(here.folder, reader, told) == start
-    assert refill.stand_ins(start, reader, told) == []
-    needed = [n for n, (_, _, cursor) in enumerate(acts, 1) if cursor > start]
-    assert first_act_needed(here.folder, reader, told) == min(needed, default=len(acts) + 1)
-    for each in (reader, told, register):
-        each.close()
-
-
 async def test_an_older_copy_of_the_journal_beside_an_empty_redis_skips_nothing(
     here: Centre, queue: AlarmQueue, redis: Redis
 ) -> None:
@@ -296,7 +263,7 @@ async def test_a_journal_that_does_not_belong_to_redis_is_refused_in_words(here:
         with pytest.raises(WrongJournal, match=words):
             check_history(reader, node, cursors, heads, None)
     with pytest.raises(WrongJournal, match="an act of the register was done at entry 4"):
-        check_history(reader, "here", {}, {}, act(1, "close", 2, 4, mine))
+        check_history(reader, "here", {}, {}, Act("1-0", "close", here.id(2), "s", "Anne", 1, 1, 3, {mine: 4}))
     reader.close()
 
 

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, follow, refill
+from dispatch import beginning, copier, follow
 from dispatch.alarm import Alarm
 from dispatch.alarm_queue import AlarmQueue
 from dispatch.sites import Site
@@ -139,7 +139,7 @@ async def test_a_flood_that_a_refill_stood_in_for_is_closed_again_by_the_next_re
     here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is done with a later flood's alarm is done where that is, and not where the first refill began."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    monkeypatch.setattr(beginning, "BACK_MAX", 0)
     strangers = iter(range(7000, 8000))
 
     async def flood(count: int) -> None:

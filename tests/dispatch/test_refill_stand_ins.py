@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from dispatch import copier, refill
+from dispatch import beginning, copier
 from dispatch.alarm_queue import AlarmQueue
 from protocols import dc09
 from receiver.config import Guarantees
@@ -40,7 +40,7 @@ async def test_what_was_open_where_it_begins_is_stood_in_for_until_it_is_closed_
     here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what joined an alarm of before would open one that nobody closes, and swallow what came after the close."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    monkeypatch.setattr(beginning, "BACK_MAX", 0)
     hold_up = sia("1003", "Nri1/HA001", 77)
     async with here.followed():
         await here.take(
@@ -74,7 +74,7 @@ async def test_each_alarm_that_a_site_had_open_where_it_begins_is_stood_in_for(
     here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What joined the one that was closed first must not be in another that is still open."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    monkeypatch.setattr(beginning, "BACK_MAX", 0)
     numbers = iter(range(1, 100))
 
     def frame(code: str, account: str = "1001") -> dc09.Frame:
@@ -135,7 +135,7 @@ async def test_what_made_an_alarm_more_urgent_later_did_not_do_so_where_it_begin
     here: Centre, queue: AlarmQueue, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a burglary is in hand a panic opens an alarm of its own, though another one joined the burglary later."""
-    monkeypatch.setattr(refill, "BACK_MAX", 0)
+    monkeypatch.setattr(beginning, "BACK_MAX", 0)
     async with here.followed():
         await here.take(sia("1001", "Nri1/BA001", 1))
         await here.dispatched(redis)
