@@ -212,7 +212,8 @@ def _occurred_at(day: str | None, moment: str | None, now: datetime, zone: ZoneI
             month, day_of_month, year = (int(part) for part in calendar.groups())
             return utc(datetime.combine(date(2000 + year, month, day_of_month), at), zone, now)
         today = now.astimezone(zone or UTC).date()
-        moments = [utc(datetime.combine(today + timedelta(days=offset), at), zone, now) for offset in (-1, 0, 1)]
+        # Two days back: where the clock goes forward at midnight, yesterday's last hour was never shown (America/Nuuk)
+        moments = [utc(datetime.combine(today + timedelta(days=offset), at), zone, now) for offset in (-2, -1, 0, 1)]
     except (ValueError, OverflowError):  # no such date or time; or `now` stands at the end of all calendars
         return None
     return min((each for each in moments if each <= now or not old), key=lambda each: abs(each - now))

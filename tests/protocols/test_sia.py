@@ -166,6 +166,20 @@ def test_what_is_old_has_happened_before_now() -> None:
     assert soon == datetime(2026, 11, 22, 23, tzinfo=UTC), "a panel's clock may be ahead"
 
 
+@pytest.mark.parametrize(
+    ("name", "now", "content", "at"),
+    [
+        ("America/Nuuk", datetime(2027, 3, 28, 1, 10, tzinfo=UTC), "Oti23:30/BA1", datetime(2027, 3, 27, 1, 30, tzinfo=UTC)),
+        ("Pacific/Apia", datetime(2011, 12, 30, 12, tzinfo=UTC), "Oti08:00/BA1", datetime(2011, 12, 29, 18, tzinfo=UTC)),
+    ],
+)
+def test_a_late_event_s_time_that_the_clock_skipped_yesterday_is_of_the_day_before(
+    name: str, now: datetime, content: str, at: datetime
+) -> None:
+    (event,) = sia.parse(content, now, "1234", None, None, time_zone=ZoneInfo(name))
+    assert event.occurred_at == at
+
+
 def test_a_time_is_read_by_the_clock_of_the_panel() -> None:
     paris = ZoneInfo("Europe/Paris")
     now = datetime(2026, 11, 22, 19, 20, tzinfo=UTC)
