@@ -49,17 +49,15 @@ class Beginning(NamedTuple):
 
 def beginning(state_dir: Path, reader: JournalReader, register: RegisterReader) -> Beginning:
     """Say where an empty Redis begins, and with what. It reads much: for a thread."""
-    start, cut = _start(state_dir, reader, register)
-    since = _since(start, reader, register)
-    ghosts = ghosts_before(start, reader, register, since)
-    if not cut:
-        return Beginning(start, since, (), ghosts)
-    return Beginning(start, register.first() - 1, stand_ins(start, reader, register), ghosts)
+    start, oldest = _start(state_dir, reader, register)
+    done = _since(start if oldest is None else oldest, reader, register)
+    changes = () if oldest is None else stand_ins(start, reader, register, done)
+    return Beginning(start, done, changes, ghosts_before(start, reader, register, done))
 
 
-def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> tuple[int, bool]:
+def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> tuple[int, int | None]:
     """
-    Say where an empty Redis begins, and whether an alarm was open there that was opened before.
+    Say where an empty Redis begins, and which entry opened the oldest alarm that was open there, if one was opened before.
 
     There should be none, or what joined it would open another one: so from the oldest that is open now, back to the oldest
     that was open then, and so on; but not beyond what retention has left, nor `BACK_MAX` entries.
@@ -67,7 +65,7 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
     delivered = Delivered.read(state_dir)
     if delivered is None or delivered.journal != reader.id or delivered.cursor > reader.head():
         start = reader.first() - 1  # one that is ahead: an older copy of this journal was put back, and what comes is not applied
-        return start, start > 0
+        return start, 0 if start else None
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
     earliest = max(reader.first(), start - BACK_MAX)
     acts = _acts_on(register, reader.id, _since(earliest, reader, register))
@@ -75,7 +73,7 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
     while start > earliest and ended and ended[-1][0] >= start:
         start = min(start, ended.pop()[1])
     start = max(start, earliest)
-    return start - 1, any(cursor >= start > opened for cursor, opened in ended)
+    return start - 1, min((opened for cursor, opened in ended if cursor >= start > opened), default=None)
 
 
 def _since(position: int, reader: JournalReader, register: RegisterReader) -> int:
@@ -83,10 +81,10 @@ def _since(position: int, reader: JournalReader, register: RegisterReader) -> in
     Give a place in the register up to which no act was done where the journal was at `position` or behind it.
 
     It is found by the time, so that a register of years need not be read. Where the clocks are further apart than
-    `CLOCKS_APART_MS`, that is seen, and it is the register's beginning.
+    `CLOCKS_APART_MS`, that is seen, and it is the register's beginning; as it is where the entry is deleted.
     """
     first = register.first()
-    entries = reader.read(max(min(position, reader.head()), reader.first()) - 1, 1)
+    entries = reader.read(min(position, reader.head()) - 1, 1) if position >= reader.first() else []
     if not entries:
         return first - 1
     since = int(entries[0].report.received_at.timestamp() * 1000) - CLOCKS_APART_MS
@@ -101,15 +99,16 @@ def _since(position: int, reader: JournalReader, register: RegisterReader) -> in
     return place
 
 
-def stand_ins(start: int, reader: JournalReader, register: RegisterReader) -> list[SiteChange]:
+def stand_ins(start: int, reader: JournalReader, register: RegisterReader, since: int) -> list[SiteChange]:
     """
     Return what a Redis that begins behind `start` must hold to begin with: of each site, the alarms that were open there.
 
     They have their ids, and what their sites' events are judged by, as the last act before told it; else the first one behind:
     until somebody has it in hand, an alarm takes in whatever comes. So what joined one then joins it now, and opens no other.
+    since: the place in the register behind which all acts on them are.
     """
     told, closed = dict[str, tuple[int, Act]](), set[str]()
-    for act, opened in _acts_on(register, reader.id, register.first() - 1):
+    for act, opened in _acts_on(register, reader.id, since):
         before = cursor_of(act, reader.id) <= start
         if opened > start:
             continue
