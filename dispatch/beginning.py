@@ -63,8 +63,8 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
     that was open then, and so on; but not beyond what retention has left, nor `BACK_MAX` entries.
     """
     delivered = Delivered.read(state_dir)
-    if delivered is None or delivered.journal != reader.id or delivered.cursor > reader.head():
-        start = reader.first() - 1  # one that is ahead: an older copy of this journal was put back, and what comes is not applied
+    if delivered is None or not _is_of(delivered, reader):
+        start = reader.first() - 1
         return start, 0 if start else None
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
     earliest = max(reader.first(), start - BACK_MAX)
@@ -74,6 +74,13 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
         start = min(start, ended.pop()[1])
     start = max(start, earliest)
     return start - 1, min((opened for cursor, opened in ended if cursor >= start > opened), default=None)
+
+
+def _is_of(delivered: Delivered, reader: JournalReader) -> bool:
+    """Say whether it tells of this journal, and not of what came behind an older copy of it that was put back since."""
+    if delivered.journal != reader.id or delivered.cursor > reader.head():
+        return False
+    return not delivered.digest or (reader.digest(delivered.head) or b"").hex() == delivered.digest
 
 
 def _since(position: int, reader: JournalReader, register: RegisterReader) -> int:

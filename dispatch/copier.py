@@ -57,7 +57,7 @@ class Copier:
             cursors = await self._queue.cursors()
             if cursors.get(journal, 0) < applied:  # else an emptied Redis would have told that nothing is open
                 raise AlarmRefused("BEHIND", f"the cursor of {journal} is {cursors.get(journal, 0)}, and was {applied}")
-            now = Delivered(journal, applied, oldest)
+            now = Delivered(journal, applied, oldest, *(await self._queue.heads()).get(journal, ()))
             told = await self._tell(now if copied else self._with_what_is_not_copied(now))
             if not (copied and told):
                 await asyncio.sleep(LOOK_MS / 1000)
@@ -81,7 +81,7 @@ class Copier:
         """Tell what was closed since as open: the register does not know it, and a refill must not begin behind it."""
         before = self._delivered or Delivered.read(self._state_dir)
         needed = before.needed if before and before.journal == now.journal else 1
-        return Delivered(now.journal, now.cursor, max(1, min(needed, now.needed)))
+        return Delivered(now.journal, now.cursor, max(1, min(needed, now.needed)), now.head, now.digest)
 
     async def _tell(self, delivered: Delivered) -> bool:
         """Tell the receiver, where that is news; False where it could not be written."""

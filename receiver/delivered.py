@@ -23,6 +23,10 @@ class Delivered(msgspec.Struct, frozen=True):
     """The last position that stands in the queue, and all before it."""
     oldest: int | None = None
     """The lowest position that opened an alarm which is still open; None where none is."""
+    head: int = 0
+    """A position that was delivered ..."""
+    digest: str = ""
+    """... and the digest of the entry there: where it is another one now, an older copy was put back and written on."""
 
     @property
     def needed(self) -> int:

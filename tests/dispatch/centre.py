@@ -156,8 +156,9 @@ async def copied(here: Centre, queue: AlarmQueue) -> None:
     """Wait until the register has every act, and the receiver was told how far dispatch is."""
 
     async def all_copied() -> bool:
-        told = Delivered(here.journal.id, here.journal.durable, await queue.oldest(here.journal.id))
-        return order(here.follower._register.last_id) >= order(await queue.last_act()) and Delivered.read(here.folder) == told
+        now, told = (here.journal.durable, await queue.oldest(here.journal.id)), Delivered.read(here.folder)
+        all_acts = order(here.follower._register.last_id) >= order(await queue.last_act())
+        return all_acts and told is not None and (told.cursor, told.oldest) == now
 
     async with asyncio.timeout(10):
         while not await all_copied():  # noqa: ASYNC110 - Redis and a file are asked, they do not tell

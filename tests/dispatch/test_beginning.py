@@ -73,6 +73,15 @@ async def test_where_it_begins(
         assert needed == min(after, default=len(acts) + 1)
 
 
+async def test_an_older_copy_of_the_journal_that_was_written_on_is_put_from_its_beginning(here: Centre, tmp_path: Path) -> None:
+    """What came there since has the positions of what was delivered before, and would reach nobody."""
+    with closing(JournalReader(here.folder)) as reader, closing(Register(tmp_path)), closing(RegisterReader(tmp_path)) as told:
+        digest = (reader.digest(90) or b"").hex()
+        for head, known, start in ((90, digest, ENTRIES), (90, "00" * 32, 0), (ENTRIES + 1, digest, 0)):
+            Delivered(here.journal.id, ENTRIES, None, head, known).write(here.folder)
+            assert beginning.beginning(here.folder, reader, told).start == start
+
+
 @pytest.mark.parametrize("years", [YEAR_MS, 2 * beginning.CLOCKS_APART_MS])
 async def test_a_register_of_years_is_not_read_for_it(
     here: Centre, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int

@@ -117,6 +117,10 @@ async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
         await here.dispatched(redis)
         await copied(here, queue)
         before = seen(await queue.open_alarms(10))
+    told = Delivered.read(here.folder)
+    assert told
+    with closing(JournalReader(here.folder)) as reader:
+        assert (told.cursor, told.head, told.digest) == (303, 303, (reader.digest(303) or b"").hex())
     await redis.flushall()
     async with here.followed():
         await here.dispatched(redis)
