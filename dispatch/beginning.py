@@ -60,7 +60,7 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
     Say where an empty Redis begins, and which entry opened the oldest alarm that was open there, if one was opened before.
 
     There should be none, or what joined it would open another one: so from the oldest that is open now, back to the oldest
-    that was open then, and so on; but not beyond what retention has left, nor `BACK_MAX` entries.
+    that was open then, or to what that needs, and so on; but not beyond what retention has left, nor `BACK_MAX` entries.
     """
     delivered = Delivered.read(state_dir)
     if delivered is None or not _is_of(delivered, reader):
@@ -69,7 +69,8 @@ def _start(state_dir: Path, reader: JournalReader, register: RegisterReader) -> 
     start = min(delivered.cursor + 1, delivered.oldest or delivered.cursor + 1)
     earliest = max(reader.first(), start - BACK_MAX)
     acts = _acts_on(register, reader.id, _since(earliest, reader, register))
-    ended = sorted((cursor_of(act, reader.id), opened) for act, opened in acts if act.act == "close" and opened < start)
+    needed = ((act, min(opened, act.needed or opened)) for act, opened in acts if act.act == "close")
+    ended = sorted((cursor_of(act, reader.id), first) for act, first in needed if first < start)
     while start > earliest and ended and ended[-1][0] >= start:
         start = min(start, ended.pop()[1])
     start = max(start, earliest)

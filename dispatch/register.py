@@ -61,6 +61,8 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
     """1 where the alarm held a life-safety event."""
     opened_at: int = 0
     """When the alarm was opened, ms since 1970; 0 where it was not told."""
+    needed: int = 0
+    """The first position of the journal that opened the alarm without which its events would have been decided otherwise."""
     other: dict[str, str] = {}
     """What else the stream had, and what could not be read, as it was."""
 
@@ -73,8 +75,8 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         other = {name[:TEXT_CHARS_MAX]: text[:TEXT_CHARS_MAX] for name, text in islice(fields.items(), FIELDS_MAX)}
         read: dict[str, Any] = {name: other.pop(name, "") for name in _TEXTS}
-        read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "life": 0, "opened_at": 0, "cursors": {}}
-        for name in ("fence", "events", "priority", "life", "opened_at"):
+        read |= {"fence": 0, "events": 0, "priority": int(Priority.LOG), "life": 0, "opened_at": 0, "needed": 0, "cursors": {}}
+        for name in ("fence", "events", "priority", "life", "opened_at", "needed"):
             text = other.get(name, "")
             if _NUMBER.fullmatch(text) and (name != "priority" or int(text) in _PRIORITIES):
                 read[name] = int(other.pop(name))

@@ -27,7 +27,8 @@
 --   p:awaited       zset    the journals that may still be putting back what was lost, score = until when they are waited for
 --   p:ghosts        zset    ghost alarms opened in the last minute, score = opened_at
 --   p:acts          stream  what was done, about the last 100,000: act = claim | release | close | lease_expired; alarm site operator fence
---                           events priority category life opened_at; cursors (JSON: journal id -> position applied to the site) at that moment; for close also outcome and note. Its newest id never
+--                           events priority category life opened_at; needed: the alarm's score in p:opened; cursors (JSON: journal id -> position
+--                           applied to the site) at that moment; for close also outcome and note. Its newest id never
 --                           goes back, not even where the clock does: a replay carries it on
 --
 -- Times are ms since 1970. The one clock is TIME, here; no console's clock is believed.
@@ -158,9 +159,11 @@ local function record(p, act, id, ...)
       cursors[flat[i]] = at > 0 and at or tonumber(flat[i + 1])
     end
   end
+  local opened = opened_by(p, id)
+  local needed = opened and redis.call('ZSCORE', opened, id) or 0
   local act_id = redis.call('XADD', p .. ':acts', 'MAXLEN', '~', ACTS_MAX, '*', 'act', act, 'alarm', id, 'site', alarm[1],
     'operator', alarm[2], 'fence', alarm[3], 'events', alarm[4], 'priority', alarm[5], 'category', alarm[6], 'life', alarm[7],
-    'opened_at', alarm[8], 'cursors', cjson.encode(cursors), ...)
+    'opened_at', alarm[8], 'needed', needed, 'cursors', cjson.encode(cursors), ...)
   redis.call('HSET', key, 'act', act_id)
 end
 

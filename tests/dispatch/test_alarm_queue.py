@@ -191,7 +191,7 @@ async def test_each_act_is_in_the_stream_once(queue: AlarmQueue, follower: Follo
     ]  # fmt: skip
     assert acts[-1][1] == {
         "act": "close", "alarm": alarm.id, "site": "s", "operator": "carol", "fence": str(alarm.fence),
-        "events": "1", "priority": "1", "category": "burglary", "life": "0", "opened_at": str(alarm.opened_at),
+        "events": "1", "priority": "1", "category": "burglary", "life": "0", "opened_at": str(alarm.opened_at), "needed": "1",
         "cursors": '{"j1":1}', "outcome": "handled", "note": "spoke to Ann",
     }  # fmt: skip
     assert await queue.acts(acts[-2][0], 0) == acts[-1:]

@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from dispatch import beginning, copier, follow, own_site, refill
-from dispatch.alarm import AlarmState
+from dispatch.alarm import Alarm, AlarmState
 from dispatch.alarm_queue import AlarmQueue, AlarmRefused, ReplayedAct
 from dispatch.refill import WrongJournal, check_history
 from dispatch.register import Act
+from dispatch.sites import Site
 from protocols.errors import Reason
 from protocols.event import Category, Event, Format, Qualifier
 from receiver.config import Guarantees
@@ -104,6 +105,39 @@ async def test_what_a_refused_frame_reported_is_raised_again_by_a_refill(here: C
     assert seen(await queue.open_alarms(10)) == before
     assert await queue.events(here.id(13), 0, -1) == events
     assert len(await redis.keys("*:alarm:*")) == 3
+
+
+async def test_what_a_refused_frame_reported_and_was_closed_stays_closed(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    """It was raised because of a refusal before the oldest alarm that is open: a refill has to begin there all the same."""
+    here.sites.add(Site(("7001", "7002"), "two", "Two accounts"))
+    hold_up = Event("7001", Format.SIA, "HA", Qualifier.NEW, Category.HOLD_UP)
+
+    async def claim() -> Alarm:
+        await here.dispatched(redis)
+        alarm = await queue.claim("Anne", 600)
+        assert alarm
+        return alarm
+
+    async def close(alarm: Alarm, events: int) -> None:
+        await queue.close(alarm.id, alarm.fence or 0, events, "false alarm", "")
+
+    async with here.followed():
+        await here.refuse("7001", Reason.OLD_TIME)
+        await close(await claim(), 1)
+        await here.take(burglary(2), sia("7002", "Nri1/BA001", 1))
+        open_still, in_hand = await claim(), await claim()
+        await here.refuse("7001", Reason.OLD_TIME, hold_up)  # opens an alarm of its own
+        robbed = await claim()
+        await here.refuse("7001", Reason.OLD_TIME, hold_up)
+        await here.dispatched(redis)
+        await close(robbed, 3)
+        await close(in_hand, 2)
+        await copied(here, queue)
+        assert seen(await queue.open_alarms(10)) == seen([open_still])
+    await redis.flushall()
+    async with here.followed():
+        await here.dispatched(redis)
+    assert seen(await queue.open_alarms(10)) == seen([open_still])
 
 
 async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
