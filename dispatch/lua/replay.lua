@@ -28,6 +28,16 @@ local function too_early(p, site, others)
   return false
 end
 
+-- Whether another journal has put an event into the alarm by now that was not there when it was closed: the number of events does not show it.
+local function holds_unseen(p, id, others)
+  if not next(others or {}) then return false end
+  for _, event in ipairs(redis.call('HKEYS', p .. ':seen:' .. id)) do
+    local journal, position = string.match(event, '^(.+)%-(%d+)%-%d+$')
+    if others[journal] and tonumber(position) > others[journal] then return true end
+  end
+  return false
+end
+
 -- Does again what was done; says whether it did. A close is the end of an alarm, so it counts though a lease has run out, or somebody has
 -- claimed, while the replay was on its way to it; but never over events that whoever closed it has not seen. An alarm that stands for one
 -- of before has not the events that were there, and repetitions of those count as more.
@@ -37,7 +47,7 @@ local function redo(p, now, act)
   local alarm = redis.call('HMGET', key, 'state', 'act', 'site', 'events', 'account')
   if not alarm[1] or alarm[1] == 'closed' or too_early(p, alarm[3], act[OTHERS]) then return false end
   if name == 'close' then
-    if act[EVENTS] and alarm[5] ~= EARLIER and tonumber(alarm[4]) > act[EVENTS] then return false end
+    if act[EVENTS] and alarm[5] ~= EARLIER and tonumber(alarm[4]) > act[EVENTS] or holds_unseen(p, id, act[OTHERS]) then return false end
     redis.call('ZREM', p .. ':waiting', id)
     redis.call('HSET', key, 'owner', act[OPERATOR], 'fence', string.format('%.0f', act[FENCE]))
     shut(p, id, alarm[3], (ms_and_number(act[ID])), act[OUTCOME], act[NOTE])

@@ -341,3 +341,15 @@ async def test_an_act_waits_for_no_journal_that_nobody_awaits(queue: AlarmQueue,
     await follower.put("s", event(1))
     await queue.say_ready(J)
     assert await queue.replay(R, 1, [act("claim", 1, others={J: 2})]) == 1
+
+
+@pytest.mark.parametrize(("seen_of_other", "closed"), [(7, 1), (6, 0)])
+async def test_a_close_is_not_done_over_what_another_journal_put_there_since(
+    queue: AlarmQueue, follower: Follower, seen_of_other: int, closed: int
+) -> None:
+    """Whoever closed it had as many events before him, but not this one."""
+    await follower.put("s", event(1))
+    await follower.put("s", msgspec.structs.replace(event(7), id="other-000000000007-0"))
+    close = act("close", 2, events=2, outcome="handled", others={"other": seen_of_other})
+    assert await queue.replay(R, 0, [close]) == closed
+    assert len(await queue.open_alarms(10)) == 1 - closed
