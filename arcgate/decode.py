@@ -96,7 +96,8 @@ def decode(  # noqa: PLR0913 - each rule of an account is an option
         else:
             console().print(decode_view.page(told))
     if not json and (file or not seen):
-        print(f"{seen} frames, {refused} refused", file=sys.stderr)
+        none = f"none is of account {account}" if account else "nothing in it begins as a frame: is it of another --protocol?"
+        print(f"{seen} frames, {refused} refused{'' if seen else f': {none}'}", file=sys.stderr)
     if refused:
         raise typer.Exit(1)
 

@@ -148,6 +148,8 @@ def page(seen: Seen) -> list[str]:
     what = {"message": "report", "link_test": "link test", "rejected": "REFUSED"}.get(seen.received, seen.received)
     lines = [f"{clock(seen.at)} UTC  {seen.listener} {seen.peer}  account {seen.account or '-'}  {what}", f"  {seen.frame}"]
     for event in seen.events:
+        if seen.error and event.code == f"refused_{seen.error.reason}":
+            continue  # `why` says it
         places = [("partition", event.partition), ("zone", event.zone), ("user", event.user), ("text", event.text)]
         where = "".join(f"  {name} {value}" for name, value in places if value)
         code = f" ({event.code})" if event.code else ""

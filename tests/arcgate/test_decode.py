@@ -169,9 +169,13 @@ def test_an_hour_that_comes_twice_is_the_one_that_was_meant() -> None:
         assert (told["ahead_s"], datetime.fromisoformat(told["frame"]["timestamp"])) == (0, datetime.fromisoformat(now))
 
 
-def test_where_nothing_came_it_says_so() -> None:
-    done = CliRunner().invoke(app, ["decode"], input=b"")
-    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "0 frames, 0 refused\n")
+def test_where_nothing_came_it_says_so_and_what_it_may_be() -> None:
+    for words, given, why in (
+        ([], b"", "nothing in it begins as a frame: is it of another --protocol?"),
+        (["--account", "9"], dc09.build(sia("1234", "Nri1/BA5")), "none is of account 9"),
+    ):
+        done = CliRunner().invoke(app, ["decode", *words], input=given)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"0 frames, 0 refused: {why}\n")
 
 
 def test_a_wrong_time_says_by_how_much_and_that_now_may_be_another() -> None:

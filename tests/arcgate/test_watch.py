@@ -89,11 +89,19 @@ def test_a_page_has_what_a_commissioner_asks_for() -> None:
         "  Burglary alarm (BA)  partition 1  zone 5",
         "  reply    " + str(TOLD["reply"]),
     ]
+    told = msgspec.structs.replace(seen.events[0], code="refused_no_key", text="Reports are being refused: no key here")
     refused = msgspec.structs.replace(
-        seen, received="rejected", error=FrameError(Reason.NO_KEY, "no key here"), reply="", dialects=("eldes",), mark="slow"
+        seen,
+        received="rejected",
+        events=(told, *seen.events),
+        error=FrameError(Reason.NO_KEY, "no key here"),
+        reply="",
+        dialects=("eldes",),
+        mark="slow",
     )
     assert page(refused)[0].endswith("REFUSED")
-    assert page(refused)[3:] == [
+    assert page(refused)[2:] == [
+        "  Burglary alarm (BA)  partition 1  zone 5",
         "  why      no_key: no key here",
         "  marked   slow",
         "  dialect  eldes",
