@@ -15,6 +15,17 @@ from tests.conftest import sia
 from tests.valkey import Valkey
 
 
+async def reporting(centre: Centre) -> Panels:
+    """Report for half a second, all of it acknowledged."""
+    panels = Panels(4, 3)
+    load = asyncio.create_task(panels.report(await centre.address()))
+    await asyncio.sleep(0.5)
+    panels.stop()
+    await load
+    assert len(panels.acked) > 4
+    return panels
+
+
 async def test_kill_9_of_the_embedded_valkey(centre: Centre) -> None:
     centre.start()
     panels = Panels(40, 2)
@@ -74,12 +85,7 @@ async def test_an_embedded_valkey_that_cannot_run_ends_no_receiver(centre: Centr
     assert "state_dir: " in done.stderr
     assert "the embedded server writes here" in done.stderr
     centre.start()
-    panels = Panels(4, 3)
-    load = asyncio.create_task(panels.report(await centre.address()))
-    await asyncio.sleep(0.5)
-    panels.stop()
-    await load
-    assert len(panels.acked) > 4
+    panels = await reporting(centre)
     assert "the embedded server writes here" in " ".join(centre.arcgate("status").stdout.split())
     (centre.state_dir / "valkey").unlink()
     await centre.settled()
@@ -126,12 +132,7 @@ async def test_a_valkey_that_would_drop_alarms_ends_no_receiver_and_is_used_once
         assert done.returncode == 2
         assert "redis.url: Redis has maxmemory-policy allkeys-lru" in done.stderr
         centre.start()
-        panels = Panels(4, 3)
-        load = asyncio.create_task(panels.report(await centre.address()))
-        await asyncio.sleep(0.5)
-        panels.stop()
-        await load
-        assert len(panels.acked) > 4
+        panels = await reporting(centre)
         (line,) = {line["error"] for line in await centre.says("queue_away")}
         assert "Set maxmemory-policy noeviction" in str(line)
         (told,) = centre.told("status")
