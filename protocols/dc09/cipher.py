@@ -20,33 +20,24 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 
+from protocols.dc09.frame import TIME
+
 BLOCK: Final = 16
 """Bytes."""
 _IV: Final = bytes(BLOCK)
-_CONTENT: Final = re.compile(
-    rb"""
+_STAMP: Final = TIME.encode()
+_BLOCKS: Final = rb"""
     (?P<pad> [^|\[\]]* )
     (?: \| (?P<data> [^\]]* ) )?
     (?P<extended> \] (?: \[ [^\]]* \] )* )
-    (?: _ (?P<timestamp> [^\]\[]* ) )? \Z
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_TRAILED: Final = re.compile(
-    rb"""
-    (?P<pad> [^|\[\]]* )
-    (?: \| (?P<data> [^\]]* ) )?
-    (?P<extended> \] (?: \[ [^\]]* \] )* )
-    (?P<rest> .*? )                     # a text had a ] in it; the plain frame's grammar takes that too
-    (?: _ (?P<timestamp> [0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4} ) )? \Z
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_USUAL: Final = re.compile(
-    rb"([^|\[\]]*)(?:\|([^\]]+))?\]((?:\[[^\]]*\])*)_([0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4})"
-)
+"""
+_FLAGS: Final = re.VERBOSE | re.DOTALL
+_CONTENT: Final = re.compile(_BLOCKS + rb"(?: _ (?P<timestamp> [^\]\[]* ) )? \Z", _FLAGS)
+_TRAILED: Final = re.compile(_BLOCKS + rb"(?P<rest> .*? ) (?: _ (?P<timestamp>" + _STAMP + rb") )? \Z", _FLAGS)
+"""A text had a ] in it: the plain frame's grammar takes that too."""
+_USUAL: Final = re.compile(rb"([^|\[\]]*)(?:\|([^\]]+))?\]((?:\[[^\]]*\])*)_(" + _STAMP + rb")")
 """As the standard wants it: pad, data, extended, timestamp."""
-_TIME: Final = re.compile(rb"_[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
+_TIME: Final = re.compile(b"_" + _STAMP)
 _NO_PAD: Final = re.compile(rb"[|\[\]]")
 """What ends a pad, so that none may hold it."""
 _READABLE: Final = re.compile(rb"#[ -~\x80-\xFF]*\|[ -~\x80-\xFF]*")

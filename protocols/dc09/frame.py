@@ -70,10 +70,15 @@ HEADER_BEGUN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_TAIL: Final = r"""
+TIME: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}"
+"""The expression of a frame's time: HH:MM:SS,MM-DD-YYYY."""
+_TAIL: Final = (
+    r"""
     (?P<rest>.*?)                               # the time stands behind it
-    (?:_(?P<timestamp>[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}))?\Z
-"""
+    (?:_(?P<timestamp>"""
+    + TIME
+    + r"))?\Z"
+)
 _FLAGS: Final = re.VERBOSE | re.DOTALL | re.ASCII
 STRICT_BODY: Final = re.compile(
     r"""
@@ -110,7 +115,7 @@ BODY: Final = re.compile(
 _BRACKET_IN_TEXT: Final = re.compile(r"((?:[^\]^]|\^[^^]*\^)*)\]((?:\[[^\]]*\])*)(.*)", re.DOTALL)
 PAIR: Final = re.compile(r"\[(\$?[^\]]?)([^\]]*)\]")
 """One extended block: id and value."""
-_TIME: Final = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{2}-[0-9]{2}-[0-9]{4}")
+_TIME: Final = re.compile(TIME)
 _SECRET: Final = re.compile(rb"(?<=\]\[K)[^\]\r]+|(?<=\[K)[0-9A-Fa-f]{16,}")
 """An extended block with a key; or what can't be anything else, wherever it stands."""
 

@@ -44,6 +44,15 @@ async def here(tmp_path: Path, valkey: str, centre: str) -> AsyncIterator[Centre
         yield made
 
 
+async def last_three_opened(here: Centre, queue: AlarmQueue, redis: Redis) -> None:
+    """Close all that 300 reports open, then open three more."""
+    await here.take(*(burglary(n, 100) for n in range(300)))
+    await here.dispatched(redis)
+    await close_some(queue, 1, 1)
+    await here.take(burglary(500), burglary(501), burglary(505))
+    await here.dispatched(redis)
+
+
 async def close_some(queue: AlarmQueue, share: int, of: int) -> None:
     """Claim every alarm; close so many of each few, give some back, keep one claimed."""
     claimed = []
@@ -144,11 +153,7 @@ async def test_it_begins_at_the_oldest_open_alarm_and_not_at_the_first_entry(
     here: Centre, queue: AlarmQueue, redis: Redis
 ) -> None:
     async with here.followed():
-        await here.take(*(burglary(n, 100) for n in range(300)))
-        await here.dispatched(redis)
-        await close_some(queue, 1, 1)
-        await here.take(burglary(500), burglary(501), burglary(505))
-        await here.dispatched(redis)
+        await last_three_opened(here, queue, redis)
         await copied(here, queue)
         before = seen(await queue.open_alarms(10))
     told = Delivered.read(here.folder)
@@ -180,11 +185,7 @@ async def test_a_register_of_years_is_gone_through_a_page_at_a_time(
         return await replay(self, register, position, acts, digest)
 
     async with here.followed():
-        await here.take(*(burglary(n, 100) for n in range(300)))
-        await here.dispatched(redis)
-        await close_some(queue, 1, 1)
-        await here.take(burglary(500), burglary(501), burglary(505))
-        await here.dispatched(redis)
+        await last_three_opened(here, queue, redis)
         await close_some(queue, 1, 2)
         await copied(here, queue)
         before = seen(await queue.open_alarms(10))
